@@ -1,0 +1,100 @@
+# Copyright (c) 2026, The gpufleet.triton authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+build := $(CURDIR)/.build
+# The collection in place: Ansible looks for ansible_collections/gpufleet/triton, whatever the checkout is called.
+collection := $(build)/collections/ansible_collections/gpufleet/triton
+
+export PATH := $(build)/venv/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(build)/collections
+# Facts are read as ansible_facts['x']. Anything that relies on injected variables fails here.
+export ANSIBLE_INJECT_FACT_VARS := false
+
+##@ Parts of the test
+
+# The last step is one pytest session: its closing line counts every integration target and every scenario.
+test: lint sanity images ## Everything: lint, sanity, unit, packaging, integration, Molecule
+	pytest
+
+lint: venv collections ## ansible-lint (production), ruff, yamllint, changelog
+	ruff check --output-format concise .
+	yamllint --strict .
+	antsibull-changelog lint
+	@if [ -e tools/role_readme.py ]; then (set -x; python tools/role_readme.py --check); fi
+	ansible-lint
+
+sanity: venv ## ansible-test sanity, without ignore files; ARGS="--test pylint" runs one
+	tools/ansible-test.sh sanity $(ARGS)
+
+unit: venv collections ## Unit tests; ARGS="-k waiter" chooses
+	pytest tests/unit $(ARGS)
+
+build-test: venv collections ## Build the collection, install the archive elsewhere, use it from there
+	pytest tests/packaging $(ARGS)
+
+integration: venv images ## ansible-test integration against a real tritonserver; TARGET=triton_model runs one
+	tools/ansible-test.sh integration --color no $(TARGET) $(ARGS)
+
+molecule: venv collections images ## Molecule scenarios; SCENARIO=default runs one, COMMAND=converge stops there
+	@for scenario in $(or $(SCENARIO),$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))); do \
+	    molecule $(or $(COMMAND),test) --scenario-name "$$scenario" $(ARGS); \
+	done
+
+bench: demo ## Measure; writes tests/bench/results
+	python tests/bench/bench.py $(ARGS)
+
+##@ The demo: two hosts, each with a real Triton
+
+demo: venv collections images ## Two hosts from bare Debian to served models, in one command
+	python examples/fleet/tools/train_digits.py
+	$(lab) up $(GPUFLEET_LAB) gpu1 gpu2
+	$(play) site.yml -l gpu_hosts
+	$(play) report.yml
+
+play: venv collections ## Any playbook of examples/fleet on the demo's hosts: make play ARGS="site.yml -l gpu1 --check --diff"
+	$(play) $(ARGS)
+
+demo-down: ## Remove the demo's hosts
+	$(lab) down $(GPUFLEET_LAB)
+
+# The lab starts before there is a virtual environment, and needs none.
+lab := python3 molecule/shared/lab.py
+export GPUFLEET_LAB ?= gpufleet-demo
+play = cd examples/fleet && ansible-playbook -i inventory.yml -i ../../molecule/shared/inventory
+
+engine: ## Start a Docker Engine if none answers
+	@$(lab) engine start
+
+images: venv ## Build the lab's images where missing
+	@$(lab) images
+
+lab-clean: ## Remove every lab of this checkout, and stop the engine if the lab started it
+	@$(lab) clean
+
+##@ Work
+
+venv: ## The controller's virtual environment, from requirements/dev.txt
+	@tools/venv.sh
+
+collections: ## The checkout as gpufleet.triton in .build/collections
+	@mkdir -p $(dir $(collection))
+	@ln -sfn ../../../.. $(collection)
+
+requirements: venv ## Resolve requirements/dev.in again into requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header requirements/dev.in -o requirements/dev.txt
+
+clean: ## Remove everything that was built here
+	rm -rf .build .ansible .ruff_cache .pytest_cache tests/output
+
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	    /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: $(shell awk -F: '/^[a-z-]+:/ { print $$1 }' $(MAKEFILE_LIST))

@@ -1,0 +1,308 @@
+# Copyright (c) 2026, The gpufleet.triton authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is private to the gpufleet.triton collection: it may change at any time.
+
+"""HTTP on one requests.Session: connection options in, answers or typed errors out."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import traceback
+import typing as t
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+try:
+    import requests
+    import requests.adapters
+    import requests.exceptions
+
+    REQUESTS_IMPORT_ERROR: str | None = None
+except ImportError:
+    REQUESTS_IMPORT_ERROR = traceback.format_exc()
+
+_HEADER_NAME = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+_HEADER_VALUE = re.compile(r"^[\x20-\x7e\x80-\xff]*\Z")
+
+
+class HttpError(Exception):
+    """No usable answer. `what` is the fact, `why` the likely cause, `remedy` what to do about it."""
+
+    #: Whether waiting may cure it: a server that starts refuses connections, a wrong certificate stays wrong.
+    transient = True
+
+    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return sentence(self.what, self.why, self.remedy)
+
+    def as_problem(self) -> dict[str, str]:
+        return {"what": self.what, "why": self.why, "remedy": self.remedy}
+
+
+class HttpOptionsError(HttpError):
+    """An option that no request can be made with."""
+
+    transient = False
+
+
+class HttpConnectError(HttpError):
+    """Nothing listens there, or the host is not reachable."""
+
+
+class HttpLostError(HttpError):
+    """The connection was made, and broke before the answer came."""
+
+
+class HttpTimeoutError(HttpError):
+    """No answer in time."""
+
+
+class HttpTlsError(HttpError):
+    """TLS could not be agreed upon, or the certificate does not verify."""
+
+    transient = False
+
+
+class HttpProtocolError(HttpError):
+    """What answers does not speak HTTP."""
+
+
+def sentence(what: str, why: str = "", remedy: str = "") -> str:
+    """Join the three parts of an error into one readable text."""
+    parts = [part.strip().rstrip(" .;\n") for part in (what, why, remedy) if part and part.strip()]
+    return " ".join(part[0].upper() + part[1:] + "." for part in parts)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to reach a server."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    admin_header: str = ""
+    admin_key: str = ""
+    validate_certs: bool = True
+    ca_path: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    timeout: float = 10.0
+    pool: int = 4
+
+    def checked(self) -> Options:
+        """Return these options, or raise: what requests would say itself may show a secret."""
+        try:
+            parts = urlsplit(self.url)
+            _ = parts.port
+        except ValueError as error:
+            raise HttpOptionsError(f"Cannot use url {_without_credentials(self.url)!r}", str(error), "correct the option url") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise HttpOptionsError(
+                f"Cannot use url {_without_credentials(self.url)!r}",
+                "wanted http://HOST:PORT or https://HOST:PORT",
+                "correct the option url, for example http://127.0.0.1:8000",
+            )
+        if parts.username is not None or parts.password is not None:
+            raise HttpOptionsError(
+                f"Cannot use url {_without_credentials(self.url)!r} with a user or password in it",
+                "a URL is shown in messages and logs",
+                "send an Authorization header with the option headers",
+            )
+        if parts.query or parts.fragment:
+            raise HttpOptionsError(f"Cannot use url {self.url!r}", "it has a query or a fragment", "give the server's address only")
+        for name, value in self.all_headers().items():
+            if not _HEADER_NAME.match(name):
+                raise HttpOptionsError(f"Cannot send a header named {name!r}", "it is no valid header name", "correct it")
+            if not _HEADER_VALUE.match(value) or value != value.strip():
+                raise HttpOptionsError(
+                    f"Cannot send the header {name}",
+                    "its value has line breaks, control characters, letters outside of Latin-1 or spaces around it",
+                    "correct the value (it is not shown, because it may be a secret)",
+                )
+        if self.client_key and not self.client_cert:
+            raise HttpOptionsError("Cannot use client_key alone", "a key needs its certificate", "set client_cert as well")
+        return self
+
+    def all_headers(self) -> dict[str, str]:
+        headers = dict(self.headers)
+        if self.admin_key:
+            headers[self.admin_header] = self.admin_key
+        return headers
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer, whatever its status."""
+
+    method: str
+    url: str
+    status: int
+    body: bytes = b""
+
+    def json(self) -> t.Any:
+        """Return the parsed body; ValueError when it is not JSON."""
+        return json.loads(self.body.decode("utf-8"))
+
+    def text(self, limit: int = 400) -> str:
+        text = self.body[: 4 * limit].decode("utf-8", "replace").strip()
+        return text if len(text) <= limit else text[:limit] + "..."
+
+    def error(self) -> str:
+        """Return the server's own error text: the `error` of a JSON body, otherwise an empty string."""
+        try:
+            data = self.json()
+        except ValueError:
+            return ""
+        found = data.get("error") if isinstance(data, dict) else None
+        return found.strip() if isinstance(found, str) else ""
+
+
+class Transport:
+    """One session with keep-alive, shared by all threads of a call (its pool hands out one connection per thread)."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options.checked()
+        self.base = self.options.url.rstrip("/")
+        self._session = requests.Session()
+        # Neither a proxy, a netrc nor a CA bundle from the environment may get between a host and its own server.
+        self._session.trust_env = False
+        adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=max(1, options.pool), max_retries=0)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        self._session.headers["User-Agent"] = "gpufleet.triton"
+        self._session.headers.update(options.all_headers())
+        self._session.verify = (options.ca_path or True) if options.validate_certs else False
+        if options.client_cert:
+            self._session.cert = (options.client_cert, options.client_key) if options.client_key else options.client_cert
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        # An idle connection that stays open uses up a stopping server's whole exit timeout.
+        self._session.close()
+
+    def reset(self) -> None:
+        """Drop idle connections: one of them may be served by a thread of the server that is stuck."""
+        self._session.close()
+
+    def request(self, method: str, path: str, body: t.Any = None, timeout: float | None = None) -> Response:
+        url = self.base + path
+        limit = self.options.timeout if timeout is None else timeout
+        data = None if body is None else json.dumps(body).encode("utf-8")
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        try:
+            answer = self._session.request(
+                method,
+                url,
+                data=data,
+                headers=headers,
+                timeout=(min(limit, self.options.timeout), limit),
+                allow_redirects=False,
+            )
+            return Response(method, url, answer.status_code, answer.content)
+        except requests.exceptions.SSLError as error:
+            raise _tls_error(method, url, error, self.options) from error
+        except requests.exceptions.ConnectTimeout as error:
+            raise HttpTimeoutError(
+                f"{method} {url}: no connection within {min(limit, self.options.timeout):g} s",
+                "the host does not answer, or a firewall drops the packets",
+                "check the address, the port and the firewall",
+            ) from error
+        except requests.exceptions.Timeout as error:
+            raise HttpTimeoutError(
+                f"{method} {url}: no answer within {limit:g} s",
+                "the server is busy or hangs",
+                "look at the server's log; raise the option timeout if it is only slow",
+            ) from error
+        except requests.exceptions.ConnectionError as error:
+            raise _connection_error(method, url, error) from error
+        except requests.exceptions.ChunkedEncodingError as error:
+            raise HttpLostError(f"{method} {url}: the connection broke in the middle of the answer", _root(error), "") from error
+        except requests.exceptions.RequestException as error:
+            raise HttpProtocolError(f"{method} {url}: no valid answer", _root(error), "check what listens on that port") from error
+        except OSError as error:
+            # requests raises a bare OSError for a CA bundle or a client certificate that is not there.
+            raise HttpTlsError(
+                f"{method} {url}: cannot use the TLS files", str(error), "check ca_path, client_cert and client_key"
+            ) from error
+
+
+def _without_credentials(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _chain(error: BaseException | None) -> t.Iterator[BaseException]:
+    """Walk through all that is wrapped in an exception of requests and urllib3."""
+    seen: set[int] = set()
+    todo: list[t.Any] = [error]
+    while todo:
+        item = todo.pop(0)
+        if not isinstance(item, BaseException) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        yield item
+        todo.extend([getattr(item, "reason", None), item.__cause__, item.__context__, *item.args])
+
+
+def _root(error: BaseException) -> str:
+    last = error
+    for item in _chain(error):
+        last = item
+    return f"{type(last).__name__}: {last}"
+
+
+def _connection_error(method: str, url: str, error: BaseException) -> HttpError:
+    chain = list(_chain(error))
+    names = {type(item).__name__ for item in chain}
+    if any(isinstance(item, ConnectionRefusedError) for item in chain):
+        return HttpConnectError(
+            f"{method} {url}: connection refused",
+            "nothing listens there: the server is down, still loads its start-up models, or uses another port",
+            "start the server, look at its log, or correct the option url",
+        )
+    if any(isinstance(item, (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)) for item in chain):
+        return HttpLostError(
+            f"{method} {url}: the server closed the connection without an answer",
+            "it stops or died, or it expects TLS on this port",
+            "look at the server's log; use https:// if the port speaks TLS",
+        )
+    if any(isinstance(item, http.client.HTTPException) for item in chain):
+        return HttpProtocolError(
+            f"{method} {url}: what answers does not speak HTTP",
+            next(f"{type(item).__name__}: {item}" for item in chain if isinstance(item, http.client.HTTPException))[:200],
+            "check what listens on that port (Triton: 8000 is HTTP, 8001 is gRPC)",
+        )
+    if "NameResolutionError" in names or "gaierror" in names:
+        return HttpConnectError(f"{method} {url}: the host name does not resolve", _root(error), "correct the option url")
+    return HttpConnectError(f"{method} {url}: cannot connect", _root(error), "check the address and the network")
+
+
+def _tls_error(method: str, url: str, error: BaseException, options: Options) -> HttpTlsError:
+    text = str(error)
+    why = next((str(item) for item in _chain(error) if type(item).__name__.startswith("SSL") and item is not error), text)
+    if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
+        trusted = options.ca_path or "the system's certificate authorities"
+        return HttpTlsError(
+            f"{method} {url}: the server's certificate does not verify against {trusted}",
+            why,
+            "set ca_path to the authority that signed it, use the name that is in the certificate, or set validate_certs to false",
+        )
+    if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text or "UNKNOWN_PROTOCOL" in text:
+        return HttpTlsError(
+            f"{method} {url}: the port does not speak TLS",
+            why,
+            "use http://: Triton itself has no TLS on HTTP, a proxy in front of it may",
+        )
+    return HttpTlsError(f"{method} {url}: TLS failed", why, "check the certificates and the TLS versions of both sides")

@@ -1,0 +1,118 @@
+# Copyright (c) 2026, The gpufleet.triton authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Commands and mount tables of this machine, read with the standard library. Private to the collection."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import typing as t
+
+MOUNTINFO = "/proc/self/mountinfo"
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class CommandResult(t.NamedTuple):
+    """What a command answered; C(rc) is None when it could not be started or did not end in time."""
+
+    rc: int | None
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        return self.rc == 0
+
+    def cause(self) -> str:
+        """The most useful text that the command left, in one line."""
+        text = self.stderr.strip() or self.stdout.strip() or f"it ended with status {self.rc} and said nothing"
+        return " ".join(text.split())
+
+
+class Command:
+    """A command that runs while the caller does other things, ended after a time limit."""
+
+    def __init__(self, argv: t.Sequence[str], timeout: float = 10.0, cwd: str | None = None) -> None:
+        self.argv = list(argv)
+        self.timeout = timeout
+        self._failed: str | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        env = dict(os.environ, LC_ALL="C", LANGUAGE="C")
+        try:
+            # pylint: disable=consider-using-with
+            self._process = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=cwd,
+                env=env,
+            )
+        except (OSError, ValueError) as exc:
+            self._failed = f"cannot start {self.argv[0]}: {exc}"
+
+    def result(self) -> CommandResult:
+        if self._process is None:
+            return CommandResult(None, "", self._failed or "")
+        try:
+            out, err = self._process.communicate(timeout=self.timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            return CommandResult(None, "", f"{self.argv[0]} did not end within {self.timeout:g} s")
+        return CommandResult(
+            self._process.returncode,
+            out.decode("utf-8", "replace"),
+            err.decode("utf-8", "replace"),
+        )
+
+
+def run(argv: t.Sequence[str], timeout: float = 10.0, cwd: str | None = None) -> CommandResult:
+    return Command(argv, timeout, cwd).result()
+
+
+class Mount(t.NamedTuple):
+    point: str
+    fs_type: str
+    source: str
+
+
+def _unescape(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), text)
+
+
+def parse_mountinfo(text: str) -> list[Mount]:
+    """The rows of a mountinfo file in the kernel's order (a later mount at the same point hides the earlier one)."""
+    mounts = []
+    for line in text.splitlines():
+        left, separator, right = line.partition(" - ")
+        before, after = left.split(), right.split()
+        if separator and len(before) > 4 and len(after) > 1:
+            mounts.append(Mount(_unescape(before[4]), after[0], _unescape(after[1])))
+    return mounts
+
+
+def read_mounts(path: str = MOUNTINFO) -> list[Mount]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as handle:
+            return parse_mountinfo(handle.read())
+    except OSError:
+        return []
+
+
+def mount_of(path: str, mounts: t.Iterable[Mount]) -> Mount | None:
+    """The mount that holds an absolute path without links."""
+    best: Mount | None = None
+    for mount in mounts:
+        point = mount.point.rstrip("/")
+        if (path == mount.point or path.startswith(point + "/")) and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    return best
+
+
+def mounts_below(path: str, mounts: t.Iterable[Mount]) -> list[str]:
+    """Mount points at a path or anywhere under it."""
+    return sorted({mount.point for mount in mounts if mount.point == path or mount.point.startswith(path.rstrip("/") + "/")})
