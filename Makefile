@@ -13,6 +13,8 @@ collection := $(build)/collections/ansible_collections/gpufleet/triton
 
 export PATH := $(build)/venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(build)/collections
+# What Ansible and ansible-lint keep for themselves stays here as well, not in the home of whoever runs them.
+export ANSIBLE_HOME := $(build)/ansible
 # Facts are read as ansible_facts['x']. Anything that relies on injected variables fails here.
 export ANSIBLE_INJECT_FACT_VARS := false
 
@@ -55,7 +57,18 @@ demo: venv collections images ## Two hosts from bare Debian to served models, in
 	python examples/fleet/tools/train_digits.py
 	$(lab) up $(GPUFLEET_LAB) gpu1 gpu2
 	$(play) site.yml -l gpu_hosts
-	$(play) report.yml
+	@$(play) report.yml -e fleet_show_table=false >.build/report.log 2>&1 || { cat .build/report.log; exit 1; }
+	@printf '\n%s\n\n%s\n' "$$(cat examples/fleet/.build/report.txt)" "$$next"
+
+define next
+Next:
+  docker exec -it $(GPUFLEET_LAB)-gpu1 bash               look at a host: systemctl status triton, docker logs triton
+  make play ARGS=gpufleet.triton.status               what each Triton is doing
+  make play ARGS="site.yml -l gpu1 --check --diff"    what a run would change
+  make demo                                           run it all again: nothing changes
+  make demo-down                                      take it down
+endef
+export next
 
 play: venv collections ## Any playbook of examples/fleet on the demo's hosts: make play ARGS="site.yml -l gpu1 --check --diff"
 	$(play) $(ARGS)

@@ -15,6 +15,11 @@ build=$PWD/.build/ansible-test
 copy=$build/ansible_collections/gpufleet/triton
 venv=$PWD/.build/venv
 
+# One at a time: a second run would take the copy away from under the first. The lock ends with this process.
+mkdir -p "$build"
+exec 9>"$build/lock"
+flock --nonblock 9 || { echo "ansible-test.sh: waiting for another run to end"; flock 9; }
+
 # What git tracks or would track: a new file is tested before it is committed, a build result never is.
 rm -rf "$copy"
 mkdir -p "$copy" "$build/home" "$build/bin"

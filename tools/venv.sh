@@ -63,8 +63,12 @@ fi
 say "installing $(grep -c '==' "$requirements") pinned packages from $requirements (minutes with an empty cache)"
 # The file names every package with its version, so nothing is left to resolve. Compiling the tens of thousands of
 # files of the package "ansible" would take longer than everything else: Python compiles what it imports.
-"$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off --no-compile --no-deps --requirement "$requirements" 2>&1 |
-    { grep --line-buffered -vE '^(Requirement already satisfied|Looking in|Ignoring|Collecting|  Using cached|  Downloading .* kB\))' || true; }
+log=.build/venv.log
+if ! "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off --no-compile --no-deps --requirement "$requirements" 2>&1 |
+    tee "$log" | { grep --line-buffered -oE '^( *Downloading .* MB\)|Building wheel .*|Installing collected packages)' || true; }; then
+    cat "$log" >&2
+    fail "Cannot install $requirements: pip's last lines above say why."
+fi
 "$venv/bin/python" -m pip --disable-pip-version-check check
 printf '%s\n%s\n' "$PYTHON" "$key" >"$stamp"
 say "ready after $((SECONDS - started)) s: ansible-core $("$venv/bin/python" -c 'import ansible; print(ansible.__version__)')"

@@ -45,7 +45,11 @@ TRITON_VERSION = "2.51.0"
 HOST_PACKAGES = "systemd systemd-sysv dbus python3 python3-apt ca-certificates iproute2 iptables nftables procps kmod curl openssh-server sudo"
 # Downloaded, not installed: the roles install them, and a lab that is made ten times asks the mirror once.
 HOST_CACHED_PACKAGES = "docker.io docker-cli docker-compose python3-requests python3-docker"
-TRITON_PACKAGES = "python3 libpython3.13 python3-numpy curl ca-certificates"
+# Debian 12 for Triton: its Python backend reads the outputs of a model as NumPy 1 lays them out, and with the NumPy 2 of
+# Debian 13 every output is empty.
+TRITON_SUITE = "bookworm"
+TRITON_PYTHON = "3.11"
+TRITON_PACKAGES = f"python3 libpython{TRITON_PYTHON} python3-numpy curl ca-certificates"
 
 # What a host container may do. --privileged would ask for CAP_SYS_RESOURCE, which the machine itself may lack.
 HOST_CAPABILITIES = (
@@ -190,25 +194,23 @@ echo 'Binary::apt::APT::Keep-Downloaded-Packages "true";' > "$root/etc/apt/apt.c
 
 TRITON_HOOK = """\
 set -eu
-root="$1" wheel="$2"
+root="$1" wheel="$2" python="$3"
 triton="$root/opt/tritonserver"
 mkdir -p "$triton"
 cp -a "$wheel/pytriton/tritonserver/bin" "$wheel/pytriton/tritonserver/backends" "$wheel/pytriton/tritonserver/caches" "$triton/"
 mkdir -p "$triton/lib"
 cp -a "$wheel"/nvidia_pytriton.libs/. "$triton/lib/"
 [ ! -d "$wheel/pytriton/tritonserver/external_libs" ] || cp -a "$wheel/pytriton/tritonserver/external_libs/." "$triton/lib/"
-find "$wheel/pytriton" -path '*python_backend_stubs/3.13/*' -name triton_python_backend_stub -exec cp -a {} "$triton/backends/python/" ';'
+find "$wheel/pytriton" -path "*python_backend_stubs/$python/*" -name triton_python_backend_stub -exec cp -a {} "$triton/backends/python/" ';'
 chmod 0755 "$triton/bin/tritonserver" "$triton/backends/python/triton_python_backend_stub"
-# the wheel's own libpython has no built-in modules ("No module named '_struct'"): Debian's has
-for bundled in "$triton/lib/"libpython3*.13.so*; do ln -sf /usr/lib/x86_64-linux-gnu/libpython3.13.so.1.0 "$bundled"; done
-rm -rf "$triton/backends/python/"*.md
+rm -f "$triton/lib/"libpython3*  # of another Python, for a stub that is not here
 chroot "$root" groupadd -g 1000 triton-server
 chroot "$root" useradd -u 1000 -g 1000 -m triton-server
 rm -rf "$root/var/lib/apt/lists/"*
 """
 
 
-def debootstrap(tar: Path, packages: str, hook: str, *hook_args: str) -> None:
+def debootstrap(tar: Path, suite: str, packages: str, hook: str, *hook_args: str) -> None:
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     need({"mmdebstrap": "mmdebstrap", keyring: "debian-archive-keyring"})
     with tempfile.NamedTemporaryFile("w", suffix=".sh", delete=False) as script:
@@ -223,7 +225,7 @@ def debootstrap(tar: Path, packages: str, hook: str, *hook_args: str) -> None:
             "--aptopt=Apt::Install-Recommends false",
             "--skip=cleanup/apt",
             f"--customize-hook=sh {script.name} \"$1\" {' '.join(hook_args)}",
-            SUITE,
+            suite,
             str(tar),
         )
     finally:
@@ -235,12 +237,12 @@ def host_image() -> str:
 
 
 def triton_image() -> str:
-    return f"gpufleet-lab/triton:{TRITON_VERSION}-{recipe_tag(SUITE, PYTRITON, TRITON_PACKAGES, TRITON_HOOK)}"
+    return f"gpufleet-lab/triton:{TRITON_VERSION}-{recipe_tag(TRITON_SUITE, PYTRITON, TRITON_PACKAGES, TRITON_HOOK)}"
 
 
 def build_host_image(name: str, work: Path) -> None:
     tar = work / "host.tar"
-    debootstrap(tar, HOST_PACKAGES, HOST_HOOK)
+    debootstrap(tar, SUITE, HOST_PACKAGES, HOST_HOOK)
     run("docker", "import", "--change", 'CMD ["/sbin/init"]', "--change", "ENV container=docker", str(tar), name)
     tar.unlink()
 
@@ -253,7 +255,7 @@ def build_triton_image(name: str, work: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(work / "wheel")
     tar = work / "triton.tar"
-    debootstrap(tar, TRITON_PACKAGES, TRITON_HOOK, str(work / "wheel"))
+    debootstrap(tar, TRITON_SUITE, TRITON_PACKAGES, TRITON_HOOK, str(work / "wheel"), TRITON_PYTHON)
     changes = {
         "ENV": "PATH=/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LD_LIBRARY_PATH=/opt/tritonserver/lib",
         "WORKDIR": "/opt/tritonserver",

@@ -131,7 +131,7 @@ def play() -> Callable[..., Played]:
     """Run a playbook of the collection, or roles by name, on the scenario's hosts."""
 
     def run(*roles: str, playbook: str = "", limit: str = "gpu1", check: bool = False, tags: str = "", **variables: object) -> Played:
-        argv = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-l", limit, "-e", json.dumps(variables)]
+        argv = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-i", str(CHECKOUT / "molecule/shared/inventory"), "-l", limit, "-e", json.dumps(variables)]
         argv += ["--check", "--diff"] if check else []
         argv += ["--tags", tags] if tags else []
         if roles:

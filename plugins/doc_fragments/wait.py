@@ -16,9 +16,4 @@ options:
       - Nothing waits in check mode.
     type: float
     default: 300.0
-  interval:
-    description:
-      - Seconds between two looks at the server.
-    type: float
-    default: 1.0
 """

@@ -34,7 +34,6 @@ _CONNECTION: dict[str, t.Any] = {
 }
 _WAIT: dict[str, t.Any] = {
     "wait_timeout": {"type": "float", "default": 300.0},
-    "interval": {"type": "float", "default": 1.0},
 }
 MUTUALLY_EXCLUSIVE: list[tuple[str, ...]] = [("admin_key", "admin_key_file")]
 REQUIRED_BY: dict[str, str] = {"client_key": "client_cert"}
@@ -56,6 +55,10 @@ def open_client(module: AnsibleModule, pool: int = 4) -> TritonClient:
         value = module.params.get(name)
         if value is not None and not 0 < value < 604800:
             module.fail_json(msg=f"Cannot use {name}={value:g}: wanted seconds, more than 0 and less than a week.")
+    for name in ("parallel", "consecutive"):
+        value = module.params.get(name)
+        if value is not None and not 0 < value <= 64:
+            module.fail_json(msg=f"Cannot use {name}={value}: wanted a number from 1 to 64.")
     try:
         options = options_from(module.params, pool)
         if options.admin_key:

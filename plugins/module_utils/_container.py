@@ -60,10 +60,10 @@ class Report:
                 "raise the memory limit, load fewer models, or lower instance counts",
             )
         if self.state in ENDED or self.state == "restarting":
-            last = next(
-                (line for line in reversed(self.logs) if re.match(r"^E\d{4} |error:", line)),
-                self.logs[-1] if self.logs else "",
-            )
+            # Who is killed has no time for an error: what it did last tells more than an error long ago.
+            killed = self.exit_code is not None and self.exit_code > 128
+            errors = [] if killed else [line for line in self.logs if re.match(r"^E\d{4} |error:", line)]
+            last = (errors or self.logs or [""])[-1]
             return Problem(
                 f"Container {self.name!r} is {self.state} (exit code {self.exit_code}, restarted {self.restart_count} times)",
                 _why(self.exit_code) + (f"; its log: {last}" if last else ""),

@@ -445,7 +445,7 @@ def list_entries(path: str, depth: int, limit: int = ENTRIES_LIMIT) -> tuple[lis
 
 
 def _existing_ancestor(path: str) -> str:
-    while path != "/" and not os.path.lexists(path):
+    while path != "/" and not os.path.exists(path):
         path = os.path.dirname(path)
     return path
 

@@ -199,7 +199,7 @@ class Transport:
 
     def request(self, method: str, path: str, body: t.Any = None, timeout: float | None = None) -> Response:
         url = self.base + path
-        limit = self.options.timeout if timeout is None else timeout
+        limit = max(0.1, self.options.timeout if timeout is None else timeout)
         data = None if body is None else json.dumps(body).encode("utf-8")
         headers = {} if data is None else {"Content-Type": "application/json"}
         try:

@@ -24,6 +24,7 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._client import (
 from ansible_collections.gpufleet.triton.plugins.module_utils._container import Container, Report, lines_about, poll_failures
 from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
     HttpError,
+    HttpLostError,
     HttpTimeoutError,
     sentence,
 )
@@ -36,6 +37,7 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._state import (
     Step,
     Wanted,
     config_difference,
+    ensemble_steps,
     load_problem,
     models_from,
     plan,
@@ -133,10 +135,10 @@ class Loader:
                 self._load,
                 [outcomes[step.wanted.name] for step in wave if self._worth_a_retry(outcomes[step.wanted.name], outcomes)],
             )
-        touched = [outcome for outcome in outcomes.values() if outcome.step.action != "none" or outcome.step in leaving]
-        if touched:
-            self._read_back(touched)
-        return [outcomes[step.wanted.name] for step in steps]
+        result = [outcomes[step.wanted.name] for step in steps]
+        if leaving or any(step.action != "none" for step in steps):
+            self._read_back(result)
+        return result
 
     # --- reading
 
@@ -166,25 +168,22 @@ class Loader:
         except HttpError as error:
             for outcome in outcomes:
                 outcome.after = None
-                outcome.error = outcome.error or error
+                outcome.error = self._explained(outcome, outcome.error or error)
             return
         for outcome in outcomes:
             outcome.after = after[outcome.step.wanted.name]
             if outcome.error is not None:
                 outcome.error = self._explained(outcome, outcome.error)
-            elif outcome.step.action in ("loaded", "reloaded"):
+            elif outcome.step.wanted.state != "unloaded":
+                # Those that were left alone as well: the unload of a step takes its ensemble down.
                 problem = load_problem(outcome.step, outcome.after)
                 outcome.error = _error(problem) if problem else None
                 self._remark_config(outcome)
-        lost = (
-            self._ready_before
-            - {name for name, model in models.items() if model.state == READY}
-            - {outcome.step.wanted.name for outcome in outcomes}
-        )
-        for name in sorted(lost & set(models)):
+        named = {name for outcome in outcomes for name in (outcome.step.wanted.name, *self._dependents(outcome.step))}
+        lost = {name for name in self._ready_before - named if name in models and models[name].state != READY}
+        for name in sorted(lost):
             self.warnings.append(
-                f"Model {name!r} was READY before and is {models[name].state} now: an ensemble goes when one of its"
-                " steps is unloaded, and the steps of an ensemble go with unload_dependents."
+                f"Model {name!r} was READY before and is {models[name].state} now: an ensemble goes when one of its steps is unloaded."
             )
 
     def _remark_config(self, outcome: Outcome) -> None:
@@ -250,6 +249,7 @@ class Loader:
             return
         start = self.clock()
         names = [outcome.step.wanted.name for outcome in outcomes]
+        names += [name for outcome in outcomes for name in self._dependents(outcome.step) if name not in names]
         try:
             left = self._not_gone(names)
         except HttpError as error:
@@ -258,9 +258,9 @@ class Loader:
             left = {}
         for outcome in outcomes:
             outcome.elapsed += self.clock() - start
-            stuck = left.get(outcome.step.wanted.name)
-            if stuck is not None:
-                outcome.error = _error(unload_problem(stuck.name, stuck))
+            for name in (outcome.step.wanted.name, *self._dependents(outcome.step)):
+                if name in left and outcome.error is None:
+                    outcome.error = _error(unload_problem(name, left[name]))
 
     def _wait_gone(self, names: list[str]) -> None:
         for name, model in self._not_gone(names).items():
@@ -282,6 +282,10 @@ class Loader:
         if waited.error is not None:
             raise waited.error
         return waited.last or {}
+
+    def _dependents(self, step: Step) -> list[str]:
+        """Return what goes with an ensemble: Triton calls its steps its dependents."""
+        return ensemble_steps(step.before.config) if self.unload_dependents and step.action == "unloaded" else []
 
     def _each(self, work: t.Callable[[_T], _R], items: t.Sequence[_T]) -> list[_R]:
         if len(items) < 2:
@@ -321,6 +325,14 @@ class Loader:
                     )
                 )
             return error
+        if isinstance(error, HttpLostError):
+            return _error(
+                Problem(
+                    f"The server went away while it worked on model {name!r} ({error.what})",
+                    "it died or was stopped: an out of memory, a crash in the model's backend, or somebody else's restart",
+                    "look at the server's log and its container, correct or remove the model, and start the server again",
+                )
+            )
         if isinstance(error, HttpTimeoutError) and after is not None and outcome.step.action != "unloaded":
             rows = ", ".join(f"version {row.version} is {row.state}" for row in after.rows if row.state) or f"it is {after.state}"
             log = lines_about(self._log(), name)
@@ -336,6 +348,9 @@ class Loader:
                     " unload frees a load that hangs",
                 )
             )
+        if isinstance(error, ModelError) and after is not None and after.state == READY and outcome.step.action != "unloaded":
+            served = f"version {', '.join(map(str, after.versions))} with digest {after.digest or 'none'}"
+            return _error(Problem(error.what, error.why, f"{error.remedy}; Triton keeps serving the old content, {served}"))
         return error
 
     def _log(self) -> list[str]:

@@ -243,18 +243,29 @@ MINIMUM_SECRET_BYTES = 16
 
 
 class HostFilesModule(AnsibleModule):
-    """An AnsibleModule that keeps the content of files out of the system log of the target."""
+    """An AnsibleModule that keeps all content out of the target's system log, and sensitive content out of its answers."""
 
     def _log_invocation(self) -> None:
         self.log("Invoked with paths {}".format(" ".join(str(entry["path"]) for entry in self.params["files"])))
 
+    def exit_json(self, **kwargs: t.Any) -> t.NoReturn:
+        self._hide_content()
+        super().exit_json(**kwargs)
+
+    def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
+        self._hide_content()
+        super().fail_json(msg, **kwargs)
+
+    def _hide_content(self) -> None:
+        """The parameters come back in the answer of a verbose run."""
+        entries = self.params.get("files")
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and entry.get("sensitive") and entry.get("content"):
+                entry["content"] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+
 
 def read_specs(module: AnsibleModule) -> list[_files.FileSpec]:
     specs = [_files.FileSpec(**entry) for entry in module.params["files"]]
-    for entry in module.params["files"]:
-        if entry["sensitive"] and entry["content"]:
-            # The parameters come back in the result of a verbose run, also when the module fails.
-            entry["content"] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
     for spec in specs:
         if spec.generate is not None and spec.generate < MINIMUM_SECRET_BYTES:
             raise _files.FilesError(

@@ -58,6 +58,11 @@ options:
     type: str
     choices: [live, ready]
     default: ready
+  interval:
+    description:
+      - Seconds between two looks at the server.
+    type: float
+    default: 1.0
   consecutive:
     description:
       - How many looks in a row must be good.
@@ -283,6 +288,7 @@ def main() -> None:
                     },
                 },
                 "level": {"type": "str", "choices": ["live", "ready"], "default": "ready"},
+                "interval": {"type": "float", "default": 1.0},
                 "consecutive": {"type": "int", "default": 1},
                 "container": {"type": "str"},
             },

@@ -325,11 +325,10 @@ def run(module: AnsibleModule) -> None:
     with client.transport:
         loader = Loader(
             client,
-            params["wait_timeout"],
-            params["interval"],
-            params["parallel"],
-            params["unload_dependents"],
-            container,
+            wait_timeout=params["wait_timeout"],
+            parallel=params["parallel"],
+            unload_dependents=params["unload_dependents"],
+            container=container,
         )
         try:
             steps = loader.plan(wanted)

@@ -41,7 +41,7 @@ def infer(connection: http.client.HTTPConnection, model: str, inputs: dict[str, 
 def add_sub(connection: http.client.HTTPConnection) -> dict[str, object]:
     inputs = {"INPUT0": [[1.5, 2, 3, 4]], "INPUT1": [[10, 20, 30, 40]]}
     outputs, first = infer(connection, "add_sub", inputs)
-    times = [infer(connection, "add_sub", inputs)[1] for _ in range(REPEAT)]
+    times = [infer(connection, "add_sub", inputs)[1] for repetition in range(REPEAT)]
     return {"inputs": inputs, "outputs": outputs, "first_ms": first, "median_ms": statistics.median(times), "slowest_ms": max(times)}
 
 

@@ -31,6 +31,8 @@ def digits_cells(answer: dict, labels: list[int]) -> tuple[str, str, str]:
     accuracy = right / len(labels)
     speed = f"{answer['elapsed_ms'] / len(labels):.2f} ms per image"
     problem = "" if accuracy >= WANTED_ACCURACY else f"digits: wanted an accuracy of {WANTED_ACCURACY} or more, got {accuracy:.3f}"
+    if len(answer["labels"]) != len(labels):
+        problem = f"digits: wanted {len(labels)} labels, got {len(answer['labels'])}"
     return f"accuracy {accuracy:.3f}: {right} of {len(labels)} held-out images", speed, problem
 
 

@@ -112,7 +112,7 @@ def test_the_journal_and_docker_tell_the_story(gpu1):
 
 
 def test_status_says_what_an_operator_asks(gpu1, play):
-    shown = play(playbook="playbooks/status.yml")
+    shown = play(playbook="gpufleet.triton.status")
     assert shown.rc == 0, shown.text
     for word in ("unit active", "container running", "gpufleet-lab/triton:2.51.0", "127.0.0.1:8000", "add_sub: READY", "digits: READY"):
         assert word in shown.text
@@ -193,7 +193,7 @@ OPTIONS = {
     "triton_server_timezone": ("Europe/Berlin", 'TZ: "Europe/Berlin"'),
     "triton_server_environment": ({"PRICE": "5$"}, '"PRICE": "5$$"'),
     "triton_server_restricted_apis": (["trace"], "--http-restricted-api=trace:"),
-    "triton_server_admin_header": ("x-other", "logging:x-other=$key"),
+    "triton_server_admin_header": ("x-other", "trace:x-other=$key"),
     "triton_server_log_max_size": ("7m", 'max-size: "7m"'),
     "triton_server_exit_timeout": (7, '- "--exit-timeout-secs=7"'),
     "triton_server_stop_grace_period": (77, "stop_grace_period: 77s"),

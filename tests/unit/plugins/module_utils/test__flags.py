@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from ansible_collections.gpufleet.triton.plugins.module_utils._flags import FLAGS, OWNED, argument_problems
 
 ROLES = Path(__file__).resolve().parents[4] / "roles"
