@@ -42,7 +42,9 @@ SUITE = "trixie"  # Debian 13: the first release with the Compose v2 plugin in i
 PYTRITON = "nvidia-pytriton==0.7.0"  # Apache-2.0; holds a real tritonserver 2.51.0 (24.10), CPU and python backend
 TRITON_VERSION = "2.51.0"
 
-HOST_PACKAGES = "systemd systemd-sysv dbus python3 python3-apt ca-certificates iproute2 iptables nftables procps kmod curl openssh-server sudo"
+HOST_PACKAGES = (
+    "systemd systemd-sysv dbus python3 python3-apt ca-certificates iproute2 iptables nftables procps kmod curl openssh-server sudo"
+)
 # Downloaded, not installed: the roles install them, and a lab that is made ten times asks the mirror once.
 HOST_CACHED_PACKAGES = "docker.io docker-cli docker-compose python3-requests python3-docker"
 # Debian 12 for Triton: its Python backend reads the outputs of a model as NumPy 1 lays them out, and with the NumPy 2 of
@@ -52,9 +54,7 @@ TRITON_PYTHON = "3.11"
 TRITON_PACKAGES = f"python3 libpython{TRITON_PYTHON} python3-numpy curl ca-certificates"
 
 # What a host container may do. --privileged would ask for CAP_SYS_RESOURCE, which the machine itself may lack.
-HOST_CAPABILITIES = (
-    "SYS_ADMIN NET_ADMIN NET_RAW SYS_PTRACE MKNOD SYS_CHROOT SETFCAP AUDIT_WRITE SYS_NICE IPC_LOCK SYS_MODULE SYSLOG"
-)
+HOST_CAPABILITIES = "SYS_ADMIN NET_ADMIN NET_RAW SYS_PTRACE MKNOD SYS_CHROOT SETFCAP AUDIT_WRITE SYS_NICE IPC_LOCK SYS_MODULE SYSLOG"
 
 
 class LabError(Exception):
@@ -65,17 +65,24 @@ def say(text: str) -> None:
     print(f"[lab] {text}", flush=True)
 
 
-def run(*argv: str, quiet: bool = False, **kwargs: object) -> str:
+def run(*argv: str, **kwargs: object) -> str:
     """Run a command to its end and return its standard output; raise LabError with its standard error."""
     try:
-        done = subprocess.run(argv, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+        done = subprocess.run(argv, check=True, text=True, capture_output=True, **kwargs)
     except FileNotFoundError as exc:
         raise LabError(f"cannot run {argv[0]}: it is not installed") from exc
     except subprocess.CalledProcessError as exc:
-        if quiet:
-            raise LabError(exc.stderr.strip()) from exc
         raise LabError(f"'{' '.join(argv)}' ended with {exc.returncode}: {exc.stderr.strip()}") from exc
     return done.stdout.strip()
+
+
+def ask(*argv: str) -> str | None:
+    """The output of a command that may fail; None when it did, or is not installed."""
+    try:
+        done = subprocess.run(argv, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def need(packages: dict[str, str]) -> None:
@@ -95,7 +102,7 @@ def need(packages: dict[str, str]) -> None:
 
 
 def engine_answers() -> bool:
-    return bool(shutil.which("docker")) and subprocess.run(["docker", "info"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    return ask("docker", "info") is not None
 
 
 def wait_for(what: str, condition: Callable[[], bool], seconds: float, cause: Callable[[], str] = lambda: "") -> None:
@@ -177,7 +184,7 @@ def recipe_tag(*ingredients: str) -> str:
 
 
 def image_exists(name: str) -> bool:
-    return subprocess.run(["docker", "image", "inspect", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    return ask("docker", "image", "inspect", name) is not None
 
 
 HOST_HOOK = f"""\
@@ -201,7 +208,7 @@ cp -a "$wheel/pytriton/tritonserver/bin" "$wheel/pytriton/tritonserver/backends"
 mkdir -p "$triton/lib"
 cp -a "$wheel"/nvidia_pytriton.libs/. "$triton/lib/"
 [ ! -d "$wheel/pytriton/tritonserver/external_libs" ] || cp -a "$wheel/pytriton/tritonserver/external_libs/." "$triton/lib/"
-find "$wheel/pytriton" -path "*python_backend_stubs/$python/*" -name triton_python_backend_stub -exec cp -a {} "$triton/backends/python/" ';'
+find "$wheel/pytriton" -path "*python_backend_stubs/$python/triton_python_backend_stub" -exec cp -a {} "$triton/backends/python/" ';'
 chmod 0755 "$triton/bin/tritonserver" "$triton/backends/python/triton_python_backend_stub"
 rm -f "$triton/lib/"libpython3*  # of another Python, for a stub that is not here
 chroot "$root" groupadd -g 1000 triton-server
@@ -224,7 +231,7 @@ def debootstrap(tar: Path, suite: str, packages: str, hook: str, *hook_args: str
             f"--keyring={keyring}",
             "--aptopt=Apt::Install-Recommends false",
             "--skip=cleanup/apt",
-            f"--customize-hook=sh {script.name} \"$1\" {' '.join(hook_args)}",
+            f'--customize-hook=sh {script.name} "$1" {" ".join(hook_args)}',
             suite,
             str(tar),
         )
@@ -250,14 +257,26 @@ def build_host_image(name: str, work: Path) -> None:
 def build_triton_image(name: str, work: Path) -> None:
     say(f"fetching {PYTRITON}, which holds Triton {TRITON_VERSION}")
     # Any pip will do: the wheel is unpacked, not installed, so it needs to fit the image's Python, not this one's.
-    run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--python-version=3.12", "-d", str(work), PYTRITON)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--python-version=3.12",
+        "-d",
+        str(work),
+        PYTRITON,
+    )
     wheel = next(work.glob("nvidia_pytriton-*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(work / "wheel")
     tar = work / "triton.tar"
     debootstrap(tar, TRITON_SUITE, TRITON_PACKAGES, TRITON_HOOK, str(work / "wheel"), TRITON_PYTHON)
     changes = {
-        "ENV": "PATH=/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LD_LIBRARY_PATH=/opt/tritonserver/lib",
+        "ENV": "LD_LIBRARY_PATH=/opt/tritonserver/lib PATH=/opt/tritonserver/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "WORKDIR": "/opt/tritonserver",
         "LABEL": f"com.nvidia.tritonserver.version={TRITON_VERSION}",
     }
@@ -294,18 +313,19 @@ def images() -> None:
 def up(lab: str, hosts: list[str], volumes: list[str]) -> None:
     engine_start()
     images()
-    if subprocess.run(["docker", "network", "inspect", lab], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+    if ask("docker", "network", "inspect", lab) is None:
         run("docker", "network", "create", "--label", f"gpufleet.lab={lab}", "--label", f"gpufleet.checkout={CHECKOUT}", lab)
     for host in hosts:
         container = f"{lab}-{host}"
-        state = subprocess.run(["docker", "inspect", "-f", "{{.State.Running}}", container], text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        if state.returncode == 0:
-            if state.stdout.strip() != "true":
-                run("docker", "start", container)
+        running = ask("docker", "inspect", "-f", "{{.State.Running}}", container)
+        if running == "false":
+            run("docker", "start", container)
+        if running is not None:
             continue
         say(f"starting {container}")
         run(
-            "docker", "run", "-d", "--stop-signal", "SIGRTMIN+3", "--name", container, "--hostname", host, "--network", lab, "--network-alias", host,
+            "docker", "run", "-d", "--name", container, "--hostname", host, "--network", lab, "--network-alias", host,
+            "--stop-signal", "SIGRTMIN+3",
             "--label", f"gpufleet.lab={lab}", "--label", f"gpufleet.checkout={CHECKOUT}",
             *(f"--cap-add={capability}" for capability in HOST_CAPABILITIES.split()),
             "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
@@ -320,15 +340,9 @@ def up(lab: str, hosts: list[str], volumes: list[str]) -> None:
 
 
 def wait_boot(container: str) -> None:
-    states = {"running", "degraded"}
-
-    def booted() -> bool:
-        done = subprocess.run(
-            ["docker", "exec", container, "systemctl", "is-system-running"], text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        return done.stdout.strip() in states
-
-    wait_for(f"The boot of {container}", booted, 60)
+    # Until it is up, systemctl ends with an error; "degraded" is up with a failed unit, and is an error too.
+    answer = "case $(systemctl is-system-running) in running|degraded) ;; *) exit 1 ;; esac"
+    wait_for(f"The boot of {container}", lambda: ask("docker", "exec", container, "sh", "-c", answer) is not None, 60)
 
 
 def down(lab: str) -> None:

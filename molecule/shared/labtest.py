@@ -76,8 +76,12 @@ class LabHost:
 
     def in_network(self, script: str) -> str:
         """Run Python with the controller's libraries in the host's network, where 127.0.0.1 is the host's."""
-        pid = subprocess.run(["docker", "inspect", "-f", "{{.State.Pid}}", self.container], check=True, text=True, capture_output=True).stdout.strip()
-        done = subprocess.run(["nsenter", "-t", pid, "-n", sys.executable, "-c", script], text=True, capture_output=True, timeout=60)
+        pid = subprocess.run(
+            ["docker", "inspect", "-f", "{{.State.Pid}}", self.container], check=True, text=True, capture_output=True
+        ).stdout.strip()
+        done = subprocess.run(
+            ["nsenter", "-t", pid, "-n", sys.executable, "-c", script], text=True, capture_output=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.rstrip("\n")
 
@@ -131,7 +135,17 @@ def play() -> Callable[..., Played]:
     """Run a playbook of the collection, or roles by name, on the scenario's hosts."""
 
     def run(*roles: str, playbook: str = "", limit: str = "gpu1", check: bool = False, tags: str = "", **variables: object) -> Played:
-        argv = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-i", str(CHECKOUT / "molecule/shared/inventory"), "-l", limit, "-e", json.dumps(variables)]
+        argv = [
+            "ansible-playbook",
+            "-i",
+            os.environ["MOLECULE_INVENTORY_FILE"],
+            "-i",
+            str(CHECKOUT / "molecule/shared/inventory"),
+            "-l",
+            limit,
+            "-e",
+            json.dumps(variables),
+        ]
         argv += ["--check", "--diff"] if check else []
         argv += ["--tags", tags] if tags else []
         if roles:
@@ -140,6 +154,6 @@ def play() -> Callable[..., Played]:
         else:
             argv.append(playbook)
         env = {**os.environ, "ANSIBLE_PIPELINING": "true", "ANSIBLE_INJECT_FACT_VARS": "false", "ANSIBLE_NOCOLOR": "1"}
-        return Played(subprocess.run(argv, text=True, capture_output=True, env=env, timeout=600))
+        return Played(subprocess.run(argv, text=True, capture_output=True, env=env, timeout=600, check=False))
 
     return run

@@ -56,7 +56,7 @@ options:
     type: path
   timeout:
     description:
-      - Seconds for one exchange with the server. A load may take longer, see O(wait_timeout) where a module has it.
+      - Seconds for one exchange with the server. Loads and unloads have a limit of their own.
     type: float
     default: 10.0
 requirements:

@@ -47,7 +47,6 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.gpufleet.triton.plugins.module_utils._flags import argument_problems
 
 

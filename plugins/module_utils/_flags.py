@@ -14,31 +14,92 @@ from __future__ import annotations
 import difflib
 import re
 
-# The release that brought a flag; older ones, which all supported releases (23.10 and newer) know, have an empty one.
+# The flags that all supported releases (23.10 and newer) know.
+_ALWAYS = (
+    "id",
+    "exit-timeout-secs",
+    "log-verbose",
+    "log-info",
+    "log-warning",
+    "log-error",
+    "log-format",
+    "log-file",
+    "model-repository",
+    "model-store",
+    "exit-on-error",
+    "disable-auto-complete-config",
+    "strict-readiness",
+    "model-control-mode",
+    "repository-poll-secs",
+    "load-model",
+    "model-load-thread-count",
+    "model-namespacing",
+    "allow-http",
+    "http-address",
+    "http-port",
+    "reuse-http-port",
+    "http-header-forward-pattern",
+    "http-thread-count",
+    "allow-grpc",
+    "grpc-address",
+    "grpc-port",
+    "reuse-grpc-port",
+    "grpc-header-forward-pattern",
+    "grpc-infer-allocation-pool-size",
+    "grpc-use-ssl",
+    "grpc-use-ssl-mutual",
+    "grpc-server-cert",
+    "grpc-server-key",
+    "grpc-root-cert",
+    "grpc-infer-response-compression-level",
+    "grpc-keepalive-time",
+    "grpc-keepalive-timeout",
+    "grpc-keepalive-permit-without-calls",
+    "grpc-http2-max-pings-without-data",
+    "grpc-http2-min-recv-ping-interval-without-data",
+    "grpc-http2-max-ping-strikes",
+    "grpc-restricted-protocol",
+    "allow-metrics",
+    "allow-gpu-metrics",
+    "allow-cpu-metrics",
+    "metrics-address",
+    "metrics-port",
+    "metrics-interval-ms",
+    "metrics-config",
+    "trace-config",
+    "backend-directory",
+    "backend-config",
+    "repoagent-directory",
+    "cache-config",
+    "cache-directory",
+    "rate-limit",
+    "rate-limit-resource",
+    "pinned-memory-pool-byte-size",
+    "cuda-memory-pool-byte-size",
+    "min-supported-compute-capability",
+    "buffer-manager-thread-count",
+    "host-policy",
+    "model-load-gpu-limit",
+    "allow-sagemaker",
+    "sagemaker-port",
+    "sagemaker-safe-port-range",
+    "sagemaker-thread-count",
+    "allow-vertex-ai",
+    "vertex-ai-port",
+    "vertex-ai-thread-count",
+    "vertex-ai-default-model",
+    "strict-model-config",
+    "response-cache-byte-size",
+    "trace-file",
+    "trace-level",
+    "trace-rate",
+    "trace-count",
+    "trace-log-frequency",
+)
+
+# The release that brought a flag; empty for those that were always there.
 FLAGS: dict[str, str] = {
-    **dict.fromkeys(
-        "id exit-timeout-secs "
-        "log-verbose log-info log-warning log-error log-format log-file "
-        "model-repository model-store exit-on-error disable-auto-complete-config strict-readiness model-control-mode "
-        "repository-poll-secs load-model model-load-thread-count model-namespacing "
-        "allow-http http-address http-port reuse-http-port http-header-forward-pattern http-thread-count "
-        "allow-grpc grpc-address grpc-port reuse-grpc-port grpc-header-forward-pattern grpc-infer-allocation-pool-size "
-        "grpc-use-ssl grpc-use-ssl-mutual grpc-server-cert grpc-server-key grpc-root-cert "
-        "grpc-infer-response-compression-level grpc-keepalive-time grpc-keepalive-timeout "
-        "grpc-keepalive-permit-without-calls grpc-http2-max-pings-without-data "
-        "grpc-http2-min-recv-ping-interval-without-data grpc-http2-max-ping-strikes grpc-restricted-protocol "
-        "allow-metrics allow-gpu-metrics allow-cpu-metrics metrics-address metrics-port metrics-interval-ms "
-        "metrics-config trace-config "
-        "backend-directory backend-config repoagent-directory cache-config cache-directory "
-        "rate-limit rate-limit-resource "
-        "pinned-memory-pool-byte-size cuda-memory-pool-byte-size min-supported-compute-capability "
-        "buffer-manager-thread-count host-policy model-load-gpu-limit "
-        "allow-sagemaker sagemaker-port sagemaker-safe-port-range sagemaker-thread-count "
-        "allow-vertex-ai vertex-ai-port vertex-ai-thread-count vertex-ai-default-model "
-        "strict-model-config response-cache-byte-size trace-file trace-level trace-rate trace-count "
-        "trace-log-frequency".split(),
-        "",
-    ),
+    **dict.fromkeys(_ALWAYS, ""),
     "http-restricted-api": "23.11",
     "cuda-virtual-address-size": "23.11",
     "model-load-retry-count": "24.01",

@@ -714,6 +714,9 @@ def collect(
     sysfs: str = "/sys",
 ) -> dict[str, t.Any]:
     """Everything in one answer. The few programs that are needed run while the rest is read."""
+    # First, while this process has one thread: a child of a process with more could find a lock that nobody frees.
+    mounts = read_mounts()
+    path_rows = [path_facts(path, depth, uid, gid, mounts=mounts) for path, depth in paths]
     systemd = has_systemd()
     commands: dict[str, Command] = {}
     client = find_program("docker")
@@ -724,11 +727,7 @@ def collect(
     unit_rows: dict[str, dict[str, t.Any]] = {}
     asked = own_units + [name for name in units if name not in own_units]
     if systemd:
-        commands["units"] = ask_units(asked)
-    mounts = read_mounts()
-    path_rows = [path_facts(path, depth, uid, gid, mounts=mounts) for path, depth in paths]
-    if systemd:
-        unit_rows = parse_units(commands["units"].result().stdout, asked)
+        unit_rows = parse_units(ask_units(asked).result().stdout, asked)
     docker, container_row, image_row, published = _docker_facts(
         Engine(docker_socket), _sleeping_engine(unit_rows), commands, container, image, bool(ports)
     )

@@ -101,10 +101,10 @@ class Options:
         """Return these options, or raise: what requests would say itself may show a secret."""
         try:
             parts = urlsplit(self.url)
-            _ = parts.port
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError as error:
             raise HttpOptionsError(f"Cannot use url {_without_credentials(self.url)!r}", str(error), "correct the option url") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not usable:
             raise HttpOptionsError(
                 f"Cannot use url {_without_credentials(self.url)!r}",
                 "wanted http://HOST:PORT or https://HOST:PORT",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import threading
 import typing as t
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -32,46 +33,32 @@ class CommandResult(t.NamedTuple):
         return " ".join(text.split())
 
 
+def run(argv: t.Sequence[str], timeout: float = 10.0, cwd: str | None = None) -> CommandResult:
+    """Run a command to its end in the C locale. A command that cannot be run is a result as well."""
+    env = dict(os.environ, LC_ALL="C", LANGUAGE="C")
+    try:
+        done = subprocess.run(list(argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, cwd=cwd, env=env, check=False)
+    except subprocess.TimeoutExpired:
+        return CommandResult(None, "", f"{argv[0]} did not end within {timeout:g} s")
+    except (OSError, ValueError) as exc:
+        return CommandResult(None, "", f"cannot start {argv[0]}: {exc}")
+    return CommandResult(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+
+
 class Command:
     """A command that runs while the caller does other things, ended after a time limit."""
 
-    def __init__(self, argv: t.Sequence[str], timeout: float = 10.0, cwd: str | None = None) -> None:
-        self.argv = list(argv)
-        self.timeout = timeout
-        self._failed: str | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        env = dict(os.environ, LC_ALL="C", LANGUAGE="C")
-        try:
-            # pylint: disable=consider-using-with
-            self._process = subprocess.Popen(
-                self.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=cwd,
-                env=env,
-            )
-        except (OSError, ValueError) as exc:
-            self._failed = f"cannot start {self.argv[0]}: {exc}"
+    def __init__(self, argv: t.Sequence[str], timeout: float = 10.0) -> None:
+        self._result = CommandResult(None, "", "")
+        self._thread = threading.Thread(target=self._run, args=(argv, timeout), daemon=True)
+        self._thread.start()
+
+    def _run(self, argv: t.Sequence[str], timeout: float) -> None:
+        self._result = run(argv, timeout)
 
     def result(self) -> CommandResult:
-        if self._process is None:
-            return CommandResult(None, "", self._failed or "")
-        try:
-            out, err = self._process.communicate(timeout=self.timeout)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            return CommandResult(None, "", f"{self.argv[0]} did not end within {self.timeout:g} s")
-        return CommandResult(
-            self._process.returncode,
-            out.decode("utf-8", "replace"),
-            err.decode("utf-8", "replace"),
-        )
-
-
-def run(argv: t.Sequence[str], timeout: float = 10.0, cwd: str | None = None) -> CommandResult:
-    return Command(argv, timeout, cwd).result()
+        self._thread.join()
+        return self._result
 
 
 class Mount(t.NamedTuple):

@@ -143,7 +143,7 @@ def test_a_changed_option_restarts_once_and_waits_for_the_models(gpu1, play):
     predicted = play(SERVER, check=True, triton_server_log_max_files=3)
     assert predicted.rc == 0 and '+ max-file: "3"' in predicted.text, predicted.text
     assert gpu1.triton_container()["Id"] == before
-    done = play(SERVER, triton_server_log_max_files=3, triton_server_secret_environment={"SECRET": "it's $HOME \"quoted\""})
+    done = play(SERVER, triton_server_log_max_files=3, triton_server_secret_environment={"SECRET": 'it\'s $HOME "quoted"'})
     assert done.rc == 0, done.text
     # The play ended, so both models are there: that is what the gate is for.
     assert gpu1.index() == MODELS
@@ -151,8 +151,8 @@ def test_a_changed_option_restarts_once_and_waits_for_the_models(gpu1, play):
     assert container["Id"] != before
     assert container["HostConfig"]["LogConfig"]["Config"]["max-file"] == "3"
     assert int(gpu1.sh(starts)) == started + 1
-    environment = gpu1.sh("docker exec -u 1000 triton sh -c 'tr \"\\0\" \"\\n\" </proc/1/environ'").splitlines()
-    assert "SECRET=it's $HOME \"quoted\"" in environment
+    environment = gpu1.sh('docker exec -u 1000 triton sh -c \'tr "\\0" "\\n" </proc/1/environ\'').splitlines()
+    assert 'SECRET=it\'s $HOME "quoted"' in environment
     assert "quoted" not in json.dumps(container) and "quoted" not in done.text
     assert play(SERVER).rc == 0
 
@@ -180,7 +180,10 @@ OPTIONS = {
     "triton_server_exit_on_error": (True, '- "--exit-on-error=true"'),
     "triton_server_strict_readiness": (False, '- "--strict-readiness=false"'),
     "triton_server_pinned_memory_pool_bytes": (1048576, '- "--pinned-memory-pool-byte-size=1048576"'),
-    "triton_server_cuda_memory_pool_bytes": ({"0": 1024, "1": 2048}, '- "--cuda-memory-pool-byte-size=0:1024" + - "--cuda-memory-pool-byte-size=1:2048"'),
+    "triton_server_cuda_memory_pool_bytes": (
+        {"0": 1024, "1": 2048},
+        '- "--cuda-memory-pool-byte-size=0:1024" + - "--cuda-memory-pool-byte-size=1:2048"',
+    ),
     "triton_server_response_cache_bytes": (1048576, '- "--cache-config=local,size=1048576"'),
     "triton_server_extra_args": (["--log-verbose=1"], '- "--log-verbose=1"'),
     "triton_server_extra_backends": (["mine"], "/containers/triton/backends/mine:/opt/tritonserver/backends/mine:ro"),

@@ -26,8 +26,14 @@ def untouched(gpu1):
 
 
 BAD_OPTIONS = {
-    "an unknown flag": ({"triton_server_extra_args": ["--http-thread-cout=16"]}, ["'--http-thread-cout' is not a flag", "'--http-thread-count'"]),
-    "a flag that is too new": ({"triton_server_extra_args": ["--allow-client-shm=true"]}, ["came with release 26.04", "the server's is 24.10"]),
+    "an unknown flag": (
+        {"triton_server_extra_args": ["--http-thread-cout=16"]},
+        ["'--http-thread-cout' is not a flag", "'--http-thread-count'"],
+    ),
+    "a flag that is too new": (
+        {"triton_server_extra_args": ["--allow-client-shm=true"]},
+        ["came with release 26.04", "the server's is 24.10"],
+    ),
     "a flag that an option sets": ({"triton_server_extra_args": ["--http-port=9000"]}, ["triton_server_http_port sets it"]),
     "a stray word": ({"triton_server_extra_args": ["verbose"]}, ["'verbose' is not an argument", "--flag=value"]),
     "a grace period that kills the server": ({"triton_server_stop_grace_period": 30}, ["must be longer than triton_server_exit_timeout"]),
@@ -95,7 +101,7 @@ def test_an_archive_without_the_image(play, untouched):
     ("variables", "words"),
     [
         ({"model_repository_require_mount": True}, ["/fileServerMountPath", "mount"]),
-        ({"model_repository_min_free": "900T"}, ["/fileServerMountPath", "900", "free"]),
+        ({"model_repository_min_free": "900T"}, ["asks for 900T", "left of", "lower model_repository_min_free"]),
         ({"model_repository_root": "/etc/hostname"}, ["/etc/hostname", "file"]),
     ],
 )

@@ -10,6 +10,7 @@ import subprocess
 import labtest
 
 MODELS = "/fileServerMountPath/data/models"
+STAGING = "/fileServerMountPath/data/.gpufleet/staging"
 
 
 def test_an_empty_repository_is_a_ready_server(gpu1):
@@ -21,7 +22,7 @@ def test_a_folder_that_is_copied_in_is_served(gpu1, wait_until):
     model = labtest.CHECKOUT / "examples/fleet/models/add_sub"
     subprocess.run(["docker", "cp", str(model), f"{gpu1.container}:/srv/add_sub"], check=True)
     # Beside the repository first, then in with one rename: the poll must not see half of it.
-    gpu1.sh(f"cp -r /srv/add_sub /fileServerMountPath/data/.gpufleet/staging/ && mv /fileServerMountPath/data/.gpufleet/staging/add_sub {MODELS}/")
+    gpu1.sh(f"cp -r /srv/add_sub {STAGING}/ && mv {STAGING}/add_sub {MODELS}/")
     wait_until(lambda: gpu1.index() == {"add_sub": "READY"}, seconds=3 + 10)
     assert gpu1.add_sub() == ([11, 22, 33, 44], [-9, -18, -27, -36])
 
