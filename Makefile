@@ -62,7 +62,7 @@ demo: venv collections images ## Two hosts from bare Debian to served models, in
 
 define next
 Next:
-  docker exec -it $(GPUFLEET_LAB)-gpu1 bash               look at a host: systemctl status triton, docker logs triton
+  docker exec -it $(GPUFLEET_LAB)-gpu1 bash             look at a host: systemctl status triton, docker logs triton
   make play ARGS=gpufleet.triton.status               what each Triton is doing
   make play ARGS="site.yml -l gpu1 --check --diff"    what a run would change
   make demo                                           run it all again: nothing changes
@@ -87,7 +87,10 @@ engine: ## Start a Docker Engine if none answers
 images: venv ## Build the lab's images where missing
 	@$(lab) images
 
-lab-clean: ## Remove every lab of this checkout, and stop the engine if the lab started it
+lab-docs: venv ## Write the roles' READMEs from their argument specs
+	python tools/role_readme.py
+
+clean: ## Remove every lab of this checkout, and stop the engine if the lab started it
 	@$(lab) clean
 
 ##@ Work
@@ -101,6 +104,9 @@ collections: ## The checkout as gpufleet.triton in .build/collections
 
 requirements: venv ## Resolve requirements/dev.in again into requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header requirements/dev.in -o requirements/dev.txt
+
+docs: venv ## Write the roles' READMEs from their argument specs
+	python tools/role_readme.py
 
 clean: ## Remove everything that was built here
 	rm -rf .build .ansible .ruff_cache .pytest_cache tests/output
