@@ -25,13 +25,16 @@ import tempfile
 import time
 import typing as t
 
-from ansible_collections.gpufleet.triton.plugins.module_utils._proc import mounts_below, read_mounts, run
+from ansible_collections.gpufleet.triton.plugins.module_utils._proc import CommandResult, mounts_below, read_mounts
 
 NONE = "none"
 CREATED = "created"
 CHANGED = "changed"
 REMOVED = "removed"
 ATTRIBUTES = "attributes"
+
+# Runs a command within a time limit in a folder: (words, limit, folder).
+Run = t.Callable[["list[str]", float, str], CommandResult]
 
 _DIFF_LIMIT = 100 * 1024
 _VALIDATE_TIMEOUT = 120.0
@@ -368,7 +371,7 @@ def _lay_out_copy(folder: str, copy: str, steps: t.Sequence[Step]) -> None:
             handle.write(step.content or b"")
 
 
-def validate(the_plan: Plan, check_mode: bool = False, tmpdir: str | None = None) -> None:
+def validate(the_plan: Plan, run: Run, check_mode: bool = False, tmpdir: str | None = None) -> None:
     """Run the validation commands on copies; nothing of the host's is touched. Raises for the first that fails.
 
     A file is validated when it, or another listed file of its folder, gets new content: a compose file is only right
@@ -393,7 +396,7 @@ def validate(the_plan: Plan, check_mode: bool = False, tmpdir: str | None = None
         try:
             _lay_out_copy(folder, copy, the_plan.steps)
             target = os.path.join(copy, os.path.basename(step.path))
-            result = run([word.replace("%s", target) for word in argv], _VALIDATE_TIMEOUT, cwd=copy)
+            result = run([word.replace("%s", target) for word in argv], _VALIDATE_TIMEOUT, copy)
         except OSError as exc:
             raise FilesError(f"Cannot make the copy that {step.path} is validated on: {exc}. Nothing was changed.") from exc
         finally:

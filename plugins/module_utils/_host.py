@@ -28,11 +28,13 @@ import typing as t
 import urllib.parse
 from datetime import datetime, timezone
 
-from ansible_collections.gpufleet.triton.plugins.module_utils._proc import Command, Mount, mount_of, read_mounts
+from ansible_collections.gpufleet.triton.plugins.module_utils._proc import CommandResult, Mount, mount_of, read_mounts
+
+# Runs a command within the usual time limit.
+Run = t.Callable[["list[str]"], CommandResult]
 
 DOCKER_SOCKET = "/var/run/docker.sock"
 API_TIMEOUT = 10.0
-COMMAND_TIMEOUT = 10.0
 PATH_TIMEOUT = 10.0
 ENTRIES_LIMIT = 1000
 UNREADABLE_LIMIT = 20
@@ -172,7 +174,7 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=path)
 
 
-def is_legacy_compose(program: str | None) -> bool:
+def is_legacy_compose(run: Run, program: str | None) -> bool:
     """Compose 1.x is a Python program, as a script or frozen; Compose 2 is a Go binary."""
     if program is None:
         return False
@@ -183,7 +185,7 @@ def is_legacy_compose(program: str | None) -> bool:
         return False
     if first.startswith(b"#!"):
         return b"python" in first
-    return is_old_version(version_in(Command([program, "version", "--short"], COMMAND_TIMEOUT).result().stdout))
+    return is_old_version(version_in(run([program, "version", "--short"]).stdout))
 
 
 def version_in(text: str) -> str | None:
@@ -239,12 +241,10 @@ def parse_units(text: str, names: t.Sequence[str]) -> dict[str, dict[str, t.Any]
     return units
 
 
-def ask_units(names: t.Sequence[str]) -> Command:
+def ask_units(run: Run, names: t.Sequence[str]) -> dict[str, dict[str, t.Any]]:
     properties = "LoadState,ActiveState,SubState,UnitFileState"
-    return Command(
-        ["systemctl", "show", "--property", properties, "--"] + [full_unit_name(name) for name in names],
-        COMMAND_TIMEOUT,
-    )
+    shown = run(["systemctl", "show", "--property", properties, "--", *map(full_unit_name, names)])
+    return parse_units(shown.stdout, names)
 
 
 # --- Ports ------------------------------------------------------------------------------------------------------------
@@ -652,7 +652,7 @@ def find_image(engine: Engine, name: str) -> dict[str, t.Any]:
 def _docker_facts(
     engine: Engine,
     blocked: str | None,
-    commands: dict[str, Command],
+    run: Run,
     container: str | None,
     image: str | None,
     with_ports: bool,
@@ -674,17 +674,16 @@ def _docker_facts(
         found_image = find_image(engine, image) if error is None else image_facts(None, error)
     if error is None and not info.get("ServerVersion"):
         error = f"What answers at {engine.path} is not a Docker Engine"
-    client = commands["client"].result().stdout if "client" in commands else ""
-    compose = commands["compose"].result() if "compose" in commands else None
-    compose_version = version_in(compose.stdout) if compose is not None and compose.ok else None
+    client = find_program("docker")
+    compose = run([client, "compose", "version", "--short"]) if client else None
     docker = {
-        "installed": "client" in commands,
-        "client_version": version_in(client),
+        "installed": client is not None,
+        "client_version": version_in(run([client, "--version"]).stdout) if client else None,
         "running": error is None,
         "server_version": info.get("ServerVersion"),
         "error": error,
-        "compose_version": compose_version,
-        "compose_legacy": is_legacy_compose(find_program("docker-compose")),
+        "compose_version": version_in(compose.stdout) if compose is not None and compose.ok else None,
+        "compose_legacy": is_legacy_compose(run, find_program("docker-compose")),
         "root_dir": info.get("DockerRootDir"),
         "architecture": info.get("Architecture"),
         "runtimes": sorted(info.get("Runtimes") or {}),
@@ -703,6 +702,7 @@ def _sleeping_engine(units: dict[str, dict[str, t.Any]]) -> str | None:
 
 
 def collect(
+    run: Run,
     paths: t.Sequence[tuple[str, int]] = (),
     uid: int = 1000,
     gid: int = 1000,
@@ -713,23 +713,13 @@ def collect(
     docker_socket: str = DOCKER_SOCKET,
     sysfs: str = "/sys",
 ) -> dict[str, t.Any]:
-    """Everything in one answer. The few programs that are needed run while the rest is read."""
-    # First, while this process has one thread: a child of a process with more could find a lock that nobody frees.
+    """Everything in one answer."""
     mounts = read_mounts()
-    path_rows = [path_facts(path, depth, uid, gid, mounts=mounts) for path, depth in paths]
     systemd = has_systemd()
-    commands: dict[str, Command] = {}
-    client = find_program("docker")
-    if client:
-        commands["client"] = Command([client, "--version"], COMMAND_TIMEOUT)
-        commands["compose"] = Command([client, "compose", "version", "--short"], COMMAND_TIMEOUT)
     own_units = ["docker.service", "docker.socket"]
-    unit_rows: dict[str, dict[str, t.Any]] = {}
-    asked = own_units + [name for name in units if name not in own_units]
-    if systemd:
-        unit_rows = parse_units(ask_units(asked).result().stdout, asked)
+    unit_rows = ask_units(run, own_units + [name for name in units if name not in own_units]) if systemd else {}
     docker, container_row, image_row, published = _docker_facts(
-        Engine(docker_socket), _sleeping_engine(unit_rows), commands, container, image, bool(ports)
+        Engine(docker_socket), _sleeping_engine(unit_rows), run, container, image, bool(ports)
     )
     return {
         "docker": docker,
@@ -741,7 +731,7 @@ def collect(
         "systemd": systemd,
         "units": {name: row for name, row in unit_rows.items() if name in units},
         "ports": port_facts(ports, published, container_row, container),
-        "paths": path_rows,
+        "paths": [path_facts(path, depth, uid, gid, mounts=mounts) for path, depth in paths],
         "container": container_row,
         "image": image_row,
         "gpus": gpu_facts(sysfs),

@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import threading
 import typing as t
 
 MOUNTINFO = "/proc/self/mountinfo"
+# The status of timeout(1) itself, and of a command that it had to kill.
+_TIMED_OUT = (124, 137)
 _OCTAL = re.compile(r"\\([0-7]{3})")
+
+# AnsibleModule.run_command, or what behaves like it.
+RunCommand = t.Callable[..., "tuple[int, str, str]"]
 
 
 class CommandResult(t.NamedTuple):
@@ -33,32 +35,22 @@ class CommandResult(t.NamedTuple):
         return " ".join(text.split())
 
 
-def run(argv: t.Sequence[str], timeout: float = 10.0, cwd: str | None = None) -> CommandResult:
-    """Run a command to its end in the C locale. A command that cannot be run is a result as well."""
-    env = dict(os.environ, LC_ALL="C", LANGUAGE="C")
+def run(run_command: RunCommand, argv: t.Sequence[str], timeout: float = 10.0, cwd: str | None = None) -> CommandResult:
+    """Run a command to its end in the C locale, with a time limit. A command that cannot be run is a result as well."""
     try:
-        done = subprocess.run(list(argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, cwd=cwd, env=env, check=False)
-    except subprocess.TimeoutExpired:
-        return CommandResult(None, "", f"{argv[0]} did not end within {timeout:g} s")
+        rc, out, err = run_command(
+            # run_command itself waits for ever.
+            ["timeout", "--kill-after=2", f"{timeout:g}", *argv],
+            cwd=cwd,
+            environ_update={"LC_ALL": "C", "LANGUAGE": "C"},
+            expand_user_and_vars=False,
+            handle_exceptions=False,
+        )
     except (OSError, ValueError) as exc:
         return CommandResult(None, "", f"cannot start {argv[0]}: {exc}")
-    return CommandResult(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
-
-
-class Command:
-    """A command that runs while the caller does other things, ended after a time limit."""
-
-    def __init__(self, argv: t.Sequence[str], timeout: float = 10.0) -> None:
-        self._result = CommandResult(None, "", "")
-        self._thread = threading.Thread(target=self._run, args=(argv, timeout), daemon=True)
-        self._thread.start()
-
-    def _run(self, argv: t.Sequence[str], timeout: float) -> None:
-        self._result = run(argv, timeout)
-
-    def result(self) -> CommandResult:
-        self._thread.join()
-        return self._result
+    if rc in _TIMED_OUT:
+        return CommandResult(None, out, f"{argv[0]} did not end within {timeout:g} s")
+    return CommandResult(rc, out, err)
 
 
 class Mount(t.NamedTuple):

@@ -220,9 +220,10 @@ diff:
 """
 
 import typing as t
+from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.triton.plugins.module_utils import _files
+from ansible_collections.gpufleet.triton.plugins.module_utils import _files, _proc
 
 FILE_OPTIONS: dict[str, dict[str, t.Any]] = {
     "path": {"type": "str", "required": True},
@@ -290,7 +291,7 @@ def main() -> None:
     try:
         specs = read_specs(module)
         plan = _files.plan(specs, module.check_mode)
-        _files.validate(plan, module.check_mode, module.tmpdir)
+        _files.validate(plan, partial(_proc.run, module.run_command), module.check_mode, module.tmpdir)
         if not module.check_mode:
             _files.apply(plan)
     except _files.FilesError as exc:

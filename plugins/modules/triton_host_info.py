@@ -525,9 +525,10 @@ cpus:
 """
 
 import typing as t
+from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.triton.plugins.module_utils import _host
+from ansible_collections.gpufleet.triton.plugins.module_utils import _host, _proc
 
 
 def read_path(module: AnsibleModule, entry: t.Any) -> tuple[str, int]:
@@ -563,6 +564,7 @@ def main() -> None:
     )
     params = module.params
     facts = _host.collect(
+        partial(_proc.run, module.run_command),
         paths=[read_path(module, entry) for entry in params["paths"]],
         uid=params["uid"],
         gid=params["gid"],

@@ -126,7 +126,7 @@ def measured(what: Callable[[], Measure]) -> Measure:
 
 
 def playbook(*arguments: str, cwd: Path) -> Measure:
-    """Run a playbook; return the number of modules executed per host, and what the recap says."""
+    """Run a playbook; return the modules executed per host, on the one that had most, and what the recap says."""
     with tempfile.NamedTemporaryFile("r", prefix="gpufleet-bench-") as calls:
         env = {
             **os.environ,
@@ -138,9 +138,13 @@ def playbook(*arguments: str, cwd: Path) -> Measure:
         if done.returncode:
             command = f"ansible-playbook {' '.join(arguments)}"
             raise RuntimeError(f"Cannot measure: {command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        per_host = collections.Counter(line.split()[0] for line in calls)
+        per_host: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        for line in calls:
+            host, module = line.split()
+            per_host[host][module] += 1
+    modules = max(per_host.values(), key=collections.Counter.total, default=collections.Counter())
     changed = sum(int(word.removeprefix("changed=")) for word in done.stdout.split() if word.startswith("changed="))
-    return {"modules_per_host": max(per_host.values(), default=0), "changed": changed}
+    return {"modules_per_host": modules.total(), "modules": dict(modules), "changed": changed}
 
 
 def load(server: Server, way: str) -> Measure:

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.gpufleet.triton.plugins.module_utils import _files
 from ansible_collections.gpufleet.triton.plugins.module_utils._files import FilesError, FileSpec
 from ansible_collections.gpufleet.triton.plugins.module_utils._proc import Mount
+from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.commands import run
 
 # Another owner needs root; without it the tests keep to the ids that may be set.
 OTHER_ID = "12345" if os.geteuid() == 0 else str(os.getuid())
@@ -26,7 +27,7 @@ def mode_of(path: Path) -> str:
 def lay_out(*specs: FileSpec) -> dict[str, str]:
     """Plan, validate and act; the action for each path."""
     plan = _files.plan(specs)
-    _files.validate(plan)
+    _files.validate(plan, run)
     _files.apply(plan)
     return {step.path: step.action for step in plan.steps}
 
@@ -342,7 +343,7 @@ def test_validation_sees_the_files_beside_it_as_they_will_be(tmp_path: Path) -> 
             FileSpec(str(tmp_path / "folder"), state="directory"),
         ]
     )
-    _files.validate(plan)
+    _files.validate(plan, run)
     assert not (tmp_path / "new").exists()
 
 
@@ -384,7 +385,7 @@ def test_check_mode_predicts_on_a_virgin_host(tmp_path: Path) -> None:
         FileSpec(f"{tmp_path}/etc/app/key", generate=32),
     ]
     plan = _files.plan(specs, check_mode=True)
-    _files.validate(plan, check_mode=True)
+    _files.validate(plan, run, check_mode=True)
     assert [step.action for step in plan.steps] == ["created"] * 3
     assert plan.changed_paths() == [spec.path for spec in specs]
     notes = " ".join(plan.notes)
@@ -398,7 +399,7 @@ def test_check_mode_predicts_on_a_virgin_host(tmp_path: Path) -> None:
 def test_check_mode_validates_with_what_is_installed(tmp_path: Path) -> None:
     plan = _files.plan([FileSpec(f"{tmp_path}/new/f", content="if\n", validate="sh -n %s")], check_mode=True)
     with pytest.raises(FilesError, match="refused it"):
-        _files.validate(plan, check_mode=True)
+        _files.validate(plan, run, check_mode=True)
 
 
 def test_check_mode_calls_an_unknown_owner_a_change(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpufleet.triton.plugins.module_utils import _host
-from ansible_collections.gpufleet.triton.plugins.module_utils._proc import Command, Mount
+from ansible_collections.gpufleet.triton.plugins.module_utils._proc import CommandResult, Mount
+from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.commands import run
 
 IS_ROOT = os.geteuid() == 0
 # Without root only this user's own view can be asked for.
@@ -221,7 +222,7 @@ def test_compose_1_as_a_script(tmp_path: Path, script: str | None, legacy: bool)
     if script is not None:
         path.write_text(script)
         path.chmod(0o755)
-    assert _host.is_legacy_compose(str(path) if script else None) is legacy
+    assert _host.is_legacy_compose(run, str(path) if script else None) is legacy
 
 
 def test_only_version_1_is_old() -> None:
@@ -285,16 +286,16 @@ def test_a_name_without_suffix_is_a_service() -> None:
     ]
 
 
-def test_all_units_are_asked_for_in_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_units_are_asked_for_in_one_command() -> None:
     commands: list[list[str]] = []
 
-    def started(argv: list[str], _timeout: float) -> Command:
+    def note(argv: list[str]) -> CommandResult:
         commands.append(argv)
-        return Command(["true"])
+        return CommandResult(0, SHOWN, "")
 
-    monkeypatch.setattr(_host, "Command", started)
-    _host.ask_units(["docker.socket", "triton"]).result()
+    units = _host.ask_units(note, ["docker.socket", "triton"])
     assert [argv[-2:] for argv in commands] == [["docker.socket", "triton.service"]]
+    assert list(units) == ["docker.socket", "triton"]
 
 
 @pytest.mark.parametrize(
@@ -653,6 +654,7 @@ def program(folder: Path, name: str, text: str) -> None:
 
 def test_a_virgin_host_fails_nothing(bare: Path) -> None:
     facts = _host.collect(
+        run,
         paths=[("/no/such/path", 2)],
         ports=[{"address": "127.0.0.1", "port": 0}],
         container="triton",
@@ -689,7 +691,7 @@ def test_a_host_that_has_everything(bare: Path, engine: _Server) -> None:
     engine.answers["/containers/json"] = (200, b"[]")
     engine.answers["/images/triton:1/json"] = (200, b'{"Id": "sha256:1"}')
     facts = _host.collect(
-        container="triton", image="triton:1", ports=[{"address": "127.0.0.1", "port": 0}], docker_socket=str(engine.server_address)
+        run, container="triton", image="triton:1", ports=[{"address": "127.0.0.1", "port": 0}], docker_socket=str(engine.server_address)
     )
     assert facts["docker"] == {
         "installed": True,
@@ -713,7 +715,7 @@ def test_a_client_without_the_plugin(bare: Path) -> None:
     program(bare, "docker", 'case "$1" in --version) echo "Docker version 20.10.24";; *) echo "not a docker command" >&2; exit 1;; esac')
     program(bare, "docker-compose", "echo 1.29.2")
     (bare / "bin" / "docker-compose").write_text("#!/usr/bin/python3\n")
-    docker = _host.collect(docker_socket=str(bare / "none"))["docker"]
+    docker = _host.collect(run, docker_socket=str(bare / "none"))["docker"]
     assert (docker["installed"], docker["client_version"], docker["compose_version"], docker["compose_legacy"]) == (
         True,
         "20.10.24",
@@ -724,7 +726,7 @@ def test_a_client_without_the_plugin(bare: Path) -> None:
 
 def test_something_else_on_the_socket(bare: Path, engine: _Server) -> None:
     engine.answers["/info"] = (200, b"{}")
-    docker = _host.collect(docker_socket=str(engine.server_address))["docker"]
+    docker = _host.collect(run, docker_socket=str(engine.server_address))["docker"]
     assert docker["running"] is False
     assert "is not a Docker Engine" in docker["error"]
     assert (bare / "bin").exists()
@@ -732,11 +734,12 @@ def test_something_else_on_the_socket(bare: Path, engine: _Server) -> None:
 
 def test_units_of_the_engine_are_asked_for_but_not_told(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_host, "has_systemd", lambda: True)
-    answer = bare / "answer"
     blocks = ["LoadState=loaded\nActiveState=inactive\nSubState=dead\nUnitFileState=enabled", "ActiveState=active", "LoadState=not-found"]
-    answer.write_text("\n\n".join(blocks) + "\n")
-    monkeypatch.setattr(_host, "ask_units", lambda _names: Command(["cat", str(answer)]))
-    facts = _host.collect(units=["triton"], docker_socket=str(bare / "none"))
+
+    def systemctl(_argv: list[str]) -> CommandResult:
+        return CommandResult(0, "\n\n".join(blocks) + "\n", "")
+
+    facts = _host.collect(systemctl, units=["triton"], docker_socket=str(bare / "none"))
     assert list(facts["units"]) == ["triton"]
     assert facts["units"]["triton"]["load_state"] == "not-found"
     assert facts["docker"]["error"] == "docker.service is inactive (dead)"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpufleet.triton.plugins.module_utils import _proc
+from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.commands import run
 
 MOUNTINFO = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -65,7 +66,7 @@ def test_a_missing_table_has_no_mounts(tmp_path: Path) -> None:
 
 def test_a_command_is_run_in_the_c_locale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    result = _proc.run(["sh", "-c", "echo $LC_ALL; pwd; echo wrong >&2; exit 3"], cwd=str(tmp_path))
+    result = run(["sh", "-c", "echo $LC_ALL; pwd; echo wrong >&2; exit 3"], cwd=str(tmp_path))
     assert result == (3, f"C\n{tmp_path}\n", "wrong\n")
     assert not result.ok
     assert result.cause() == "wrong"
@@ -83,16 +84,36 @@ def test_the_cause_is_the_best_that_there_is(result: _proc.CommandResult, cause:
 
 
 def test_a_command_that_is_not_there_is_a_result() -> None:
-    result = _proc.run(["/no/such/program"])
+    result = run(["/no/such/program"])
+    assert not result.ok
+    assert "/no/such/program" in result.cause()
+
+
+def test_a_host_that_cannot_run_commands_at_all_is_a_result() -> None:
+    def broken(*_args: object, **_options: object) -> tuple[int, str, str]:
+        raise FileNotFoundError(2, "No such file or directory", "timeout")
+
+    result = _proc.run(broken, ["docker"])
     assert result.rc is None
-    assert "cannot start /no/such/program" in result.cause()
+    assert "cannot start docker: " in result.cause()
+
+
+def test_words_of_a_command_are_taken_as_they_are() -> None:
+    options: dict[str, object] = {}
+
+    def note(_argv: list[str], **given: object) -> tuple[int, str, str]:
+        options.update(given)
+        return 0, "", ""
+
+    _proc.run(note, ["echo", "$HOME", "~"])
+    assert options["expand_user_and_vars"] is False
 
 
 def test_a_command_that_does_not_end_is_ended() -> None:
-    result = _proc.run([sys.executable, "-c", "import signal; signal.pause()"], timeout=0.2)
+    result = run([sys.executable, "-c", "import signal; signal.pause()"], timeout=0.2)
     assert result.rc is None
     assert "did not end within 0.2 s" in result.cause()
 
 
 def test_odd_bytes_are_no_obstacle() -> None:
-    assert _proc.run(["printf", "\\377"]).stdout == "\ufffd"
+    assert run(["printf", "\\377"]).stdout == "\ufffd"

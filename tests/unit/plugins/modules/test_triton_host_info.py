@@ -28,8 +28,7 @@ def full_host(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"/info": {"ServerVersion": "1.0"}, "/containers/json": [], "/containers/c/json": {"Id": "1"}, "/images/i/json": {"Id": "2"}}
     monkeypatch.setattr(_host.Engine, "get", lambda _self, resource: answers[resource])
     monkeypatch.setattr(_host, "has_systemd", lambda: True)
-    monkeypatch.setattr(_host, "ask_units", lambda _names: _host.Command(["true"]))
-    monkeypatch.setattr(_host, "parse_units", lambda _text, names: dict.fromkeys(names, unit))
+    monkeypatch.setattr(_host, "ask_units", lambda _run, names: dict.fromkeys(names, unit))
 
 
 @pytest.mark.usefixtures("full_host")
