@@ -87,10 +87,7 @@ engine: ## Start a Docker Engine if none answers
 images: venv ## Build the lab's images where missing
 	@$(lab) images
 
-lab-docs: venv ## Write the roles' READMEs from their argument specs
-	python tools/role_readme.py
-
-clean: ## Remove every lab of this checkout, and stop the engine if the lab started it
+lab-clean: ## Remove every lab of this checkout, and stop the engine if the lab started it
 	@$(lab) clean
 
 ##@ Work

@@ -53,7 +53,7 @@ class LabHost:
             argv += f" -H '{HEADER}: {key}'"
         if body is not None or post:
             argv += f" -X POST -d '{json.dumps(body or {})}'"
-        text, _, status = self.host.run(argv).stdout.rpartition("\n")
+        text, status = self.host.run(argv).stdout.rsplit("\n", 1)
         try:
             return int(status), json.loads(text) if text else None
         except ValueError:
@@ -153,7 +153,13 @@ def play() -> Callable[..., Played]:
             argv += ["-e", json.dumps({"play_roles": roles})]
         else:
             argv.append(playbook)
-        env = {**os.environ, "ANSIBLE_PIPELINING": "true", "ANSIBLE_INJECT_FACT_VARS": "false", "ANSIBLE_NOCOLOR": "1"}
+        env = {
+            **os.environ,
+            "ANSIBLE_PIPELINING": "true",
+            "ANSIBLE_INJECT_FACT_VARS": "false",
+            "ANSIBLE_FORCE_COLOR": "false",
+            "ANSIBLE_NOCOLOR": "true",
+        }
         return Played(subprocess.run(argv, text=True, capture_output=True, env=env, timeout=600, check=False))
 
     return run

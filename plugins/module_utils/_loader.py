@@ -370,6 +370,13 @@ def _error(problem: Problem) -> TritonError:
     return TritonError(problem.what, problem.why, problem.remedy)
 
 
+def plan_from_nothing(wanted: t.Sequence[Wanted]) -> list[Step]:
+    """Return the plan for a server that is not there yet."""
+    for item in wanted:
+        check_name(item.name)
+    return [plan(item, Model(item.name)) for item in wanted]
+
+
 def predicted(step: Step) -> dict[str, t.Any]:
     """Return the result of a step in check mode."""
     return {

@@ -27,7 +27,8 @@ attributes:
     details:
       - Predicts RV(models[].action) and RV(models[].after) from what the server serves now. The content of the repository is not looked at,
         so that a load that would fail is predicted as one that succeeds.
-      - The server must answer. Where it is not installed yet, skip the task.
+      - Where no server answers yet, as on a host that the tasks before this one have only pretended to install it on, every wanted model
+        is predicted to be loaded, and a warning says so.
   diff_mode:
     support: full
   idempotent:
@@ -275,16 +276,18 @@ container:
       sample: ""
 """
 
+import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.triton.plugins.module_utils import _argspec
 from ansible_collections.gpufleet.triton.plugins.module_utils._container import Container
-from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpError
+from ansible_collections.gpufleet.triton.plugins.module_utils._http import REQUESTS_IMPORT_ERROR, HttpConnectError, HttpError
 from ansible_collections.gpufleet.triton.plugins.module_utils._loader import (
     Loader,
     diff_of,
     explain_failures,
+    plan_from_nothing,
     predicted,
 )
 from ansible_collections.gpufleet.triton.plugins.module_utils._state import Wanted, duplicates
@@ -314,6 +317,28 @@ def wanted_of(params: dict[str, t.Any]) -> list[Wanted]:
     ]
 
 
+def not_there_yet(module: AnsibleModule) -> str:
+    """Say what a run would have brought to this host before this task; check mode goes on without it."""
+    if REQUESTS_IMPORT_ERROR is not None:
+        return "the Python library requests is not installed"
+    key_file = module.params["admin_key_file"]
+    return f"{key_file} does not exist" if key_file and not os.path.exists(key_file) else ""
+
+
+def foresee(module: AnsibleModule, wanted: list[Wanted], why: str) -> t.NoReturn:
+    module.warn(f"No server was asked: {why}. Check mode predicts for a server that serves nothing.")
+    finish(module, [predicted(step) for step in plan_from_nothing(wanted)])
+
+
+def finish(module: AnsibleModule, results: list[dict[str, t.Any]], failure: str = "", **more: t.Any) -> t.NoReturn:
+    result: dict[str, t.Any] = {"changed": any(item["action"] != "none" for item in results), "models": results, **more}
+    if module._diff:
+        result["diff"] = diff_of(results)
+    if failure:
+        module.fail_json(msg=failure, **result)
+    module.exit_json(**result)
+
+
 def run(module: AnsibleModule) -> None:
     params = module.params
     wanted = wanted_of(params)
@@ -321,6 +346,9 @@ def run(module: AnsibleModule) -> None:
     if twice:
         module.fail_json(msg=f"Cannot work on models that are named twice: {', '.join(twice)}. Name each once.")
     container = Container(params["container"]) if params["container"] else None
+    why = not_there_yet(module) if module.check_mode else ""
+    if why:
+        foresee(module, wanted, why)
     client = _argspec.open_client(module, pool=max(1, params["parallel"]))
     with client.transport:
         loader = Loader(
@@ -333,20 +361,17 @@ def run(module: AnsibleModule) -> None:
         try:
             steps = loader.plan(wanted)
         except HttpError as error:
+            if module.check_mode and isinstance(error, HttpConnectError):
+                foresee(module, wanted, str(error))
             _argspec.fail(module, error, container)
         outcomes = [] if module.check_mode else loader.apply(steps)
     results = [outcome.as_dict() for outcome in outcomes] if outcomes else [predicted(step) for step in steps]
-    result: dict[str, t.Any] = {"changed": any(item["action"] != "none" for item in results), "models": results}
-    if module._diff:
-        result["diff"] = diff_of(results)
     for warning in loader.warnings:
         module.warn(warning)
-    if any(outcome.failed for outcome in outcomes):
-        report = container.report() if container is not None else None
-        if report is not None:
-            result["container"] = report.as_dict()
-        module.fail_json(msg=explain_failures(outcomes, report), **result)
-    module.exit_json(**result)
+    if not any(outcome.failed for outcome in outcomes):
+        finish(module, results)
+    report = container.report() if container is not None else None
+    finish(module, results, explain_failures(outcomes, report), **({"container": report.as_dict()} if report is not None else {}))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpufleet.triton.plugins.module_utils import _argspec
 from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpConnectError, HttpTimeoutError, HttpTlsError
+from ansible_collections.gpufleet.triton.plugins.modules import triton_model
 from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.scripted import (
     POLL_MODE,
     RESTRICTED,
@@ -100,7 +101,6 @@ def test_failures_are_named_and_all_results_are_there(run: Runner) -> None:
         (Call("POST", INDEX, 401, "<html>"), "A proxy in front of Triton refuses"),
         (Call("POST", INDEX, 503, error("Server not ready")), "initialisation failed"),
         (Call("POST", INDEX, 502, "Bad Gateway"), "A gateway answers in place of Triton"),
-        (Call("POST", INDEX, error=HttpConnectError("POST: connection refused")), "refused"),
         (Call("POST", INDEX, error=HttpTimeoutError("POST: no answer within 10 s")), "within 10 s"),
         (Call("POST", INDEX, error=HttpTlsError("POST: does not verify")), "verify"),
     ],
@@ -112,6 +112,36 @@ def test_a_server_that_cannot_be_asked(run: Runner, call: Call, words: str, chec
     assert result["failed"] is True
     assert words in result["msg"]
     assert result["problems"][0]["what"]
+
+
+def test_nobody_listens(run: Runner) -> None:
+    call = Call("POST", INDEX, error=HttpConnectError("POST: connection refused"))
+    assert "refused" in run("triton_model", {"name": "m"}, Script(call))["msg"]
+
+
+def test_check_mode_goes_on_where_nobody_listens_yet(run: Runner) -> None:
+    """On a bare host the tasks before this one have only pretended to install the server."""
+    call = Call("POST", INDEX, error=HttpConnectError("POST: connection refused"))
+    models = [{"name": "m"}, {"name": "gone", "state": "unloaded"}]
+    result = run("triton_model", {"models": models}, Script(call), check=True)
+    assert [(item["name"], item["action"]) for item in result["models"]] == [("m", "loaded"), ("gone", "none")]
+    assert result["changed"] is True
+    assert "No server was asked" in str(result["warnings"])
+
+
+@pytest.mark.parametrize("missing", ["library", "key"])
+def test_check_mode_goes_on_without_what_a_run_would_bring(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
+) -> None:
+    args = {"name": "m"}
+    if missing == "key":
+        args["admin_key_file"] = str(tmp_path / "admin.key")
+    else:
+        for module in (triton_model, _argspec):
+            monkeypatch.setattr(module, "REQUESTS_IMPORT_ERROR", "ImportError: no requests")
+    # An empty script: no request is made.
+    assert run("triton_model", args, Script(), check=True)["models"][0]["action"] == "loaded"
+    assert run("triton_model", args, Script())["failed"] is True
 
 
 def test_something_else_on_the_port(run: Runner) -> None:
