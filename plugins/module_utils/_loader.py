@@ -47,6 +47,9 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._state import (
 )
 from ansible_collections.gpufleet.triton.plugins.module_utils._waiter import Waiter
 
+#: Seconds after which an unload that did not begin is asked for again.
+UNLOAD_AGAIN = 2.0
+
 _T = t.TypeVar("_T")
 _R = t.TypeVar("_R")
 
@@ -268,6 +271,7 @@ class Loader:
 
     def _not_gone(self, names: list[str]) -> dict[str, Model]:
         """Wait until nothing of the models is in memory; return those that stay."""
+        asked = dict.fromkeys(names, self.clock())
 
         def probe() -> dict[str, Model]:
             models = models_from(self.client.index())
@@ -275,6 +279,11 @@ class Loader:
             for name, model in found.items():
                 if model.state == ABSENT:
                     found[name] = self._with_config(model)
+                states = {row.state for row in found[name].rows}
+                if READY in states and UNLOADING not in states and self.clock() - asked[name] >= UNLOAD_AGAIN:
+                    # Triton may answer an unload with success and not begin it; an unload too many does no harm.
+                    self.client.unload(name, timeout=self._left())
+                    asked[name] = self.clock()
             return {name: model for name, model in found.items() if not model.gone}
 
         waiter = Waiter(max(0.0, self._left()), self.interval, clock=self.clock, sleep=self.sleep)

@@ -214,6 +214,39 @@ def test_options_reach_the_configuration(play):
     assert [line for value, line in OPTIONS.values() if line not in done.text] == []
 
 
+def test_a_newer_image_of_the_same_name(gpu1, play):
+    """With a real registry on the host itself: Docker wants no TLS of 127.0.0.0/8."""
+    image, lab = "127.0.0.1:5001/triton:stable", "gpufleet-lab/triton:2.51.0"
+    gpu1.sh("apt-get install -y -qq --no-install-recommends docker-registry")
+    config = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": "/srv/registry"}},
+        "http": {"addr": "127.0.0.1:5001"},
+    }
+    gpu1.sh(f"echo '{json.dumps(config)}' >/srv/registry.yml")
+    gpu1.sh("systemd-run --unit registry --quiet docker-registry serve /srv/registry.yml")
+    gpu1.sh("for n in $(seq 50); do curl -fs 127.0.0.1:5001/v2/ && exit 0; sleep 0.1; done; exit 1")
+    gpu1.sh(f"docker tag {lab} {image} && docker push -q {image} && docker image rm {image}")
+    options = {"triton_server_image": image, "triton_server_image_archive": "", "triton_server_pull": "always"}
+    done = play(SERVER, **options)
+    assert done.rc == 0, done.text
+    assert gpu1.triton_container()["Config"]["Image"] == image
+    assert play(SERVER, **options).counts["changed"] == 0
+
+    gpu1.sh(f"docker create --name newer {lab} true && docker commit -c 'LABEL newer=yes' newer newer:1 && docker rm newer")
+    gpu1.sh(f"docker tag newer:1 {image} && docker push -q {image} && docker tag {lab} {image}")
+    assert play(SERVER, **{**options, "triton_server_pull": "missing"}).counts["changed"] == 0
+    predicted = play(SERVER, check=True, **options)
+    assert predicted.rc == 0, predicted.text
+    done = play(SERVER, **options)
+    assert done.rc == 0 and "a newer image" in done.text, done.text
+    assert gpu1.triton_container()["Image"] == gpu1.sh("docker image inspect -f '{{.Id}}' newer:1")
+    assert gpu1.index() == MODELS
+    assert play(SERVER, **options).counts["changed"] == 0
+    assert play(SERVER).rc == 0
+    gpu1.sh("systemctl stop registry")
+
+
 def test_stop_and_start(gpu1, play):
     assert play(SERVER, triton_server_state="stopped").rc == 0
     assert not gpu1.service("triton").is_running

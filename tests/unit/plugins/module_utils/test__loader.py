@@ -219,6 +219,19 @@ def test_unload_that_does_not_end() -> None:
     assert "did not leave the server in time: version 1 UNLOADING" in str(outcome.error)
 
 
+def test_an_unload_that_did_not_begin_is_asked_for_again() -> None:
+    [outcome], _loader, _script = go(
+        [Wanted("m", "unloaded")],
+        index(ready("m")),
+        served("m"),
+        unload("m", times=2),
+        index(ready("m"), times=3),
+        index(GONE, times=2),
+        interval=1,
+    )
+    assert (outcome.action, outcome.failed, outcome.elapsed) == ("unloaded", False, 3.0)
+
+
 def test_an_unload_by_somebody_else_is_waited_for_and_no_change() -> None:
     [outcome], _loader, _script = go([Wanted("m", "unloaded")], index(row("m", 1, "UNLOADING")), index(GONE, times=2))
     assert (outcome.action, outcome.failed) == ("none", False)
