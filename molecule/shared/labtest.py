@@ -99,6 +99,11 @@ def gpu1() -> LabHost:
 
 
 @pytest.fixture(scope="session")
+def bare() -> LabHost:
+    return LabHost("bare")
+
+
+@pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
     """Call a condition until it is true; fail with what it last said when the seconds are over."""
 

@@ -211,6 +211,10 @@ class Transport:
                 timeout=(min(limit, self.options.timeout), limit),
                 allow_redirects=False,
             )
+            length = answer.headers.get("Content-Length", "")
+            # Requests before 2.32 takes half an answer for a whole one.
+            if length.isdigit() and answer.raw.tell() < int(length):
+                raise requests.exceptions.ChunkedEncodingError(f"{answer.raw.tell()} of {length} bytes came")
             return Response(method, url, answer.status_code, answer.content)
         except requests.exceptions.SSLError as error:
             raise _tls_error(method, url, error, self.options) from error

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import json
 
+import labtest
 import pytest
 
 SUM, DIFFERENCE = [11, 22, 33, 44], [-9, -18, -27, -36]
 MODELS = {"add_sub": "READY", "digits": "READY"}
 SERVER = "gpufleet.triton.triton_server"
+
+
+def test_check_mode_finds_nothing_to_change(play):
+    """Molecule's own check only looks whether the play ends well."""
+    predicted = play(playbook=str(labtest.CHECKOUT / "molecule/default/converge.yml"), check=True)
+    assert (predicted.rc, predicted.counts["changed"]) == (0, 0), predicted.text
 
 
 def test_the_service_runs_and_starts_at_boot(gpu1):

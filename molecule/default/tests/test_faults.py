@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import pytest
 
+ENGINE = "gpufleet.triton.docker_engine"
 REPOSITORY = "gpufleet.triton.model_repository"
 SERVER = "gpufleet.triton.triton_server"
+MODELS = {"add_sub": "READY", "digits": "READY"}
 
 
 @pytest.fixture
@@ -148,16 +150,61 @@ def test_a_bare_host_says_what_is_missing(play):
     assert "gpufleet.triton.docker_engine" in done.text
 
 
-def test_an_engine_that_does_not_answer(gpu1, play, wait_until):
-    gpu1.sh("systemctl stop docker.socket docker.service")
-    try:
-        done = play(SERVER)
-    finally:
-        gpu1.sh("systemctl start docker.socket docker.service triton.service")
+def test_a_bare_host_without_a_source_for_an_engine(play):
+    done = play(ENGINE, limit="bare", docker_engine_source="none")
     assert done.rc != 0 and done.counts["changed"] == 0, done.text
+    assert "There is no Docker Engine on this host" in done.text
+
+
+def test_check_mode_leaves_a_bare_host_as_it_is(bare, play):
+    bare.sh("touch /root/before && sleep 1.1")
+    predicted = play(ENGINE, REPOSITORY, SERVER, limit="bare", check=True)
+    assert predicted.rc == 0 and predicted.counts["changed"] >= 3, predicted.text
+    assert "Docker is not on this host yet" in predicted.text
+    assert bare.sh("find /etc /usr /opt /srv /home /var/lib -xdev -newer /root/before") == ""
+    assert not bare.file("/fileServerMountPath").exists
+    assert not bare.exists("docker")
+
+
+def test_an_engine_that_is_stopped_stays_stopped_and_brings_the_server_when_it_starts(gpu1, wait_until):
+    gpu1.sh("systemctl stop docker.socket docker.service")
+    wait_until(lambda: gpu1.run("systemctl is-active triton").stdout.strip() == "inactive")
+    assert gpu1.run("systemctl is-active docker").stdout.strip() == "inactive"
+    gpu1.sh("systemctl start docker.socket docker.service")
+    wait_until(lambda: gpu1.index() == MODELS)
+
+
+def test_a_container_that_outlives_a_restart_of_the_engine_is_left_alone(gpu1, wait_until):
+    gpu1.sh("""echo '{"live-restore": true}' >/etc/docker/daemon.json && systemctl reset-failed docker && systemctl reload docker""")
+    before = gpu1.triton_container()["State"]
+    starts = int(gpu1.sh("systemctl show -P NRestarts triton"))
+    gpu1.sh("systemctl restart docker")
+    # The unit has come back to the container.
+    wait_until(lambda: int(gpu1.sh("systemctl show -P NRestarts triton")) > starts and gpu1.service("triton").is_running)
+    after = gpu1.triton_container()["State"]
+    gpu1.sh("rm /etc/docker/daemon.json && systemctl reload docker")
+    assert (after["Pid"], after["StartedAt"]) == (before["Pid"], before["StartedAt"])
+    assert gpu1.index() == MODELS
+
+
+def test_an_engine_that_does_not_answer(gpu1, play, wait_until):
+    """The server's role says so; the engine's role says why it cannot start it, and starts it once it can."""
+    gpu1.sh("systemctl stop docker.socket docker.service && echo '{' >/etc/docker/daemon.json")
+    try:
+        refused, unable = play(SERVER), play(ENGINE)
+    finally:
+        gpu1.sh("rm /etc/docker/daemon.json && systemctl reset-failed docker.service docker.socket")
+    assert refused.rc != 0 and refused.counts["changed"] == 0, refused.text
     for word in ("Docker is installed but does not answer", "journalctl -u docker"):
-        assert word in done.text
-    wait_until(lambda: gpu1.index() == {"add_sub": "READY", "digits": "READY"})
+        assert word in refused.text
+    assert unable.rc != 0, unable.text
+    for word in ("Cannot start docker.service", "unable to configure the Docker daemon", "daemon.json"):
+        assert word in unable.text
+    # systemd may be about to try again by itself.
+    gpu1.sh("systemctl stop docker.socket docker.service")
+    mended = play(ENGINE)
+    assert (mended.rc, mended.counts["changed"]) == (0, 1), mended.text
+    wait_until(lambda: gpu1.index() == MODELS)
 
 
 def test_a_server_that_cannot_start_says_why(gpu1, play, wait_until):
@@ -167,4 +214,4 @@ def test_a_server_that_cannot_start_says_why(gpu1, play, wait_until):
     for word in ("not ready", "--rate-limit"):
         assert word in done.text
     assert play(SERVER).rc == 0
-    wait_until(lambda: gpu1.index() == {"add_sub": "READY", "digits": "READY"})
+    wait_until(lambda: gpu1.index() == MODELS)
