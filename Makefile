@@ -43,7 +43,7 @@ build-test: venv collections ## Build the collection, install the archive elsewh
 integration: venv images ## ansible-test integration against a real tritonserver; TARGET=triton_model runs one
 	tools/ansible-test.sh integration --color no $(TARGET) $(ARGS)
 
-molecule: venv collections images ## Molecule scenarios; SCENARIO=default runs one, COMMAND=converge stops there
+molecule: venv collections images models ## Molecule scenarios; SCENARIO=default runs one, COMMAND=converge stops there
 	@for scenario in $(or $(SCENARIO),$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))); do \
 	    molecule $(or $(COMMAND),test) --scenario-name "$$scenario" $(ARGS); \
 	done
@@ -53,8 +53,7 @@ bench: demo ## Measure; writes tests/bench/results
 
 ##@ The demo: two hosts, each with a real Triton
 
-demo: venv collections images ## Two hosts from bare Debian to served models, in one command
-	python examples/fleet/tools/train_digits.py
+demo: venv collections images models ## Two hosts from bare Debian to served models, in one command
 	$(lab) up $(GPUFLEET_LAB) gpu1 gpu2
 	$(play) site.yml -l gpu_hosts
 	@$(play) report.yml -e fleet_show_table=false >.build/report.log 2>&1 || { cat .build/report.log; exit 1; }
@@ -81,6 +80,9 @@ lab := python3 molecule/shared/lab.py
 export GPUFLEET_LAB ?= gpufleet-demo
 play = cd examples/fleet && ansible-playbook -i inventory.yml -i ../../molecule/shared/inventory
 
+models: venv ## Train the demo's classifier, unless its weights are there
+	@python examples/fleet/tools/train_digits.py
+
 engine: ## Start a Docker Engine if none answers
 	@$(lab) engine start
 
@@ -100,6 +102,7 @@ collections: ## The checkout as gpufleet.triton in .build/collections
 	@ln -sfn ../../../.. $(collection)
 
 requirements: venv ## Resolve requirements/dev.in again into requirements/dev.txt
+	python -m pip install --quiet uv
 	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header requirements/dev.in -o requirements/dev.txt
 
 docs: venv ## Write the roles' READMEs from their argument specs
