@@ -59,6 +59,14 @@ def test_bad_options_end_in_preflight(play, untouched, case):
         assert word in done.text
 
 
+def test_a_variable_that_is_no_option_is_noted(play):
+    done = play(ENGINE, REPOSITORY, SERVER, check=True, triton_server_htpp_port=1, docker_engine_sauce="x", model_repository_rot="/")
+    assert done.rc == 0, done.text
+    for name in ("triton_server_htpp_port", "docker_engine_sauce", "model_repository_rot"):
+        assert f"without effect in it: {name}." in done.text
+    assert "No option" not in play(ENGINE, REPOSITORY, SERVER, check=True).text
+
+
 def test_a_port_that_is_taken(gpu1, play, untouched):
     gpu1.sh("systemd-run --unit squatter --quiet python3 -m http.server --bind 127.0.0.1 9000")
     try:
