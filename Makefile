@@ -108,7 +108,7 @@ requirements: venv ## Resolve requirements/dev.in again into requirements/dev.tx
 docs: venv ## Write the roles' READMEs from their argument specs
 	python tools/role_readme.py
 
-clean: ## Remove everything that was built here
+clean: lab-clean ## Remove everything that was built here, labs and their engine included
 	rm -rf .build .ansible .ruff_cache .pytest_cache tests/output
 
 help: ## This list

@@ -317,6 +317,9 @@ def up(lab: str, hosts: list[str], volumes: list[str]) -> None:
         run("docker", "network", "create", "--label", f"gpufleet.lab={lab}", "--label", f"gpufleet.checkout={CHECKOUT}", lab)
     for host in hosts:
         container = f"{lab}-{host}"
+        owner = ask("docker", "inspect", "-f", '{{index .Config.Labels "gpufleet.checkout"}}', container)
+        if owner not in (None, str(CHECKOUT)):
+            raise LabError(f"{container} belongs to the checkout {owner or 'of somebody else'}: set GPUFLEET_LAB to another name")
         running = ask("docker", "inspect", "-f", "{{.State.Running}}", container)
         if running == "false":
             run("docker", "start", container)
@@ -349,8 +352,10 @@ def down(lab: str) -> None:
     if not engine_answers():
         return
     labels = ("--filter", f"label=gpufleet.lab={lab}", "--filter", f"label=gpufleet.checkout={CHECKOUT}")
-    for container in run("docker", "ps", "-aq", "--no-trunc", *labels).split():
+    containers = run("docker", "ps", "-aq", "--no-trunc", *labels).split()
+    for container in containers:
         run("docker", "rm", "-fv", container)
+    say(f"removed {len(containers)} hosts of {lab}")
     for network in run("docker", "network", "ls", "-q", "--no-trunc", *labels).split():
         run("docker", "network", "rm", network)
 

@@ -9,13 +9,19 @@
 from __future__ import annotations
 
 import copy
+import os
 import traceback
 import typing as t
 
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import TritonClient, connect, options_from
 from ansible_collections.gpufleet.triton.plugins.module_utils._container import Container
-from ansible_collections.gpufleet.triton.plugins.module_utils._http import REQUESTS_IMPORT_ERROR, HttpError, sentence
+from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
+    REQUESTS_IMPORT_ERROR,
+    HttpConnectError,
+    HttpError,
+    sentence,
+)
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -45,6 +51,21 @@ def connection_options() -> dict[str, t.Any]:
 
 def wait_options() -> dict[str, t.Any]:
     return copy.deepcopy(_WAIT)
+
+
+def not_there_yet(module: AnsibleModule, error: HttpError | None = None) -> str:
+    """In check mode, say what a run would have brought to this host before this task: check mode goes on without it.
+
+    Called before a client is opened, and again with the error if nobody answers. Returns nothing where the module should fail.
+    """
+    if not module.check_mode:
+        return ""
+    if error is not None:
+        return str(error).rstrip(".") if isinstance(error, HttpConnectError) else ""
+    if REQUESTS_IMPORT_ERROR is not None:
+        return "the Python library requests is not installed"
+    key_file = module.params["admin_key_file"]
+    return f"{key_file} does not exist" if key_file and not os.path.exists(key_file) else ""
 
 
 def open_client(module: AnsibleModule, pool: int = 4) -> TritonClient:

@@ -24,6 +24,8 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
 
 #: Triton compares the path as it was sent: it does not decode %20. So only what a path cannot hold is quoted.
 _PATH_SAFE = "!$&'()*+,;=:@~"
+#: Says where in a body JSON ends and binary tensors begin.
+HEADER_LENGTH = "Inference-Header-Content-Length"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_EXPLICIT = "explicit model load / unload is not allowed"
 _RESTRICTED = "This API is restricted"
@@ -69,6 +71,20 @@ class ModelError(TritonError):
 
 class PollFailedError(ModelError):
     """The generic 500: the cause is in the server's log alone."""
+
+
+class InferError(TritonError):
+    """Triton or the model refused an inference; `reason` is what the server says."""
+
+    transient = False
+
+    def __init__(self, what: str, why: str = "", remedy: str = "", reason: str = "") -> None:
+        super().__init__(what, why, remedy)
+        self.reason = reason
+
+
+class NotLoadedError(InferError):
+    """The model, or the version that was asked for, does not serve."""
 
 
 class NameRefusedError(TritonError):
@@ -211,6 +227,35 @@ class TritonClient:
         """Ask for an unload. It goes on after the answer: watch the index for its end."""
         body = {"parameters": {"unload_dependents": True}} if unload_dependents else None
         self._repository(name, "unload", body, timeout)
+
+    def infer(self, name: str, version: int | None, body: bytes, header_length: int | None = None) -> Response:
+        """Send a request for inference, as JSON or as JSON of that length with binary tensors behind it. Returns a 200 or raises."""
+        headers = None
+        if header_length is not None:
+            headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(header_length)}
+        answer: Response = self.transport.request("POST", model_path(name, version, "infer"), body, None, headers)
+        if answer.status == 200:
+            return answer
+        self._check_access(answer)
+        reason = answer.error()
+        # Triton's metrics port has answers to a POST as well, and they look like Triton's.
+        if not reason or _NOT_READY in reason or answer.status == 405 or reason == "Not Found":
+            raise self._unexpected(answer, "the outputs of the model")
+        line = f"POST {answer.url}: HTTP {answer.status}: {reason}"
+        if _UNKNOWN_MODEL.search(reason) and answer.status in (400, 404, 503):
+            asked = f"model {name!r}" if version is None else f"version {version} of model {name!r}"
+            raise NotLoadedError(
+                line,
+                f"{asked} is not loaded",
+                f"load it with triton_model (name: {name}), or correct the name; triton_info shows what is there",
+                reason,
+            )
+        raise InferError(line, "", "look at the server's log", reason)
+
+    def no_inference(self, answer: Response, why: str) -> TritonError:
+        """Explain a 200 that is no answer to an inference."""
+        error = self._unexpected(answer, "the outputs of the model")
+        return StatusError(error.what, why, error.remedy) if isinstance(error, StatusError) else error
 
     # ---
 

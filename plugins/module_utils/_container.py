@@ -37,6 +37,7 @@ class Report:
     state: str = "unknown"
     exit_code: int | None = None
     oom_killed: bool = False
+    error: str = ""
     health: str = ""
     restart_count: int = 0
     logs: list[str] = field(default_factory=list)
@@ -68,6 +69,12 @@ class Report:
                 f"Container {self.name!r} is {self.state} (exit code {self.exit_code}, restarted {self.restart_count} times)",
                 _why(self.exit_code) + (f"; its log: {last}" if last else ""),
                 "correct the cause that its log shows, then start it again",
+            )
+        if self.error and self.state == "created":
+            return Problem(
+                f"Container {self.name!r} cannot be started",
+                f"the engine says: {self.error}",
+                "correct what it names (a port that is taken, a device or runtime that is missing, a limit that is too high)",
             )
         if self.state not in ("running", "unknown"):
             return Problem(f"Container {self.name!r} is {self.state}", "it does not serve in that state", "start it")
@@ -133,15 +140,18 @@ class Container:
         report.state = str(state.get("Status") or "unknown")
         report.exit_code = state.get("ExitCode") if report.state != "running" else None
         report.oom_killed = bool(state.get("OOMKilled"))
+        report.error = str(state.get("Error") or "")
         report.health = str((state.get("Health") or {}).get("Status") or "")
         report.restart_count = int(found.attrs.get("RestartCount") or 0)
         report.logs = self._logs(found, report, tail=tail)
         return report
 
-    def state(self) -> str:
-        """Return the state alone, or an empty string where it cannot be known."""
+    def ended(self) -> str:
+        """Return the state, if nothing comes back from it by itself; also of a container that the engine could not start."""
         found = self._get(Report(self.name))
-        return str((found.attrs.get("State") or {}).get("Status") or "") if found is not None else ""
+        state = (found.attrs.get("State") or {}) if found is not None else {}
+        status = str(state.get("Status") or "")
+        return status if status in ENDED or (status == "created" and state.get("Error")) else ""
 
     def logs(self, since: float, tail: int = 500) -> list[str]:
         """Return the log since a time, in seconds of the system's clock."""

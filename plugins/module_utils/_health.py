@@ -13,7 +13,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import AccessError, IndexRow, TritonClient, check_name
-from ansible_collections.gpufleet.triton.plugins.module_utils._container import ENDED, Container, Report
+from ansible_collections.gpufleet.triton.plugins.module_utils._container import Container, Report
 from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpError, sentence
 from ansible_collections.gpufleet.triton.plugins.module_utils._state import (
     READY,
@@ -169,8 +169,8 @@ class HealthCheck:
         if self.container is None or error is None:
             self._ended = 0
             return ""
-        state = self.container.state()
-        self._ended = self._ended + 1 if state in ENDED else 0
+        state = self.container.ended()
+        self._ended = self._ended + 1 if state else 0
         return f"its container was seen {state} {ENDED_PROBES} times in a row" if self._ended >= ENDED_PROBES else ""
 
 

@@ -13,7 +13,7 @@ import json
 import re
 import traceback
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 try:
@@ -146,6 +146,7 @@ class Response:
     url: str
     status: int
     body: bytes = b""
+    headers: t.Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> t.Any:
         """Return the parsed body; ValueError when it is not JSON."""
@@ -197,17 +198,26 @@ class Transport:
         """Drop idle connections: one of them may be served by a thread of the server that is stuck."""
         self._session.close()
 
-    def request(self, method: str, path: str, body: t.Any = None, timeout: float | None = None) -> Response:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: t.Any = None,
+        timeout: float | None = None,
+        headers: t.Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send a body as JSON, or as it is if it is bytes; `headers` are those of this request alone."""
         url = self.base + path
         limit = max(0.1, self.options.timeout if timeout is None else timeout)
-        data = None if body is None else json.dumps(body).encode("utf-8")
-        headers = {} if data is None else {"Content-Type": "application/json"}
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode("utf-8")
+        sent = {} if data is None else {"Content-Type": "application/json"}
+        sent.update(headers or {})
         try:
             answer = self._session.request(
                 method,
                 url,
                 data=data,
-                headers=headers,
+                headers=sent,
                 timeout=(min(limit, self.options.timeout), limit),
                 allow_redirects=False,
             )
@@ -215,7 +225,7 @@ class Transport:
             # Requests before 2.32 takes half an answer for a whole one.
             if length.isdigit() and answer.raw.tell() < int(length):
                 raise requests.exceptions.ChunkedEncodingError(f"{answer.raw.tell()} of {length} bytes came")
-            return Response(method, url, answer.status_code, answer.content)
+            return Response(method, url, answer.status_code, answer.content, answer.headers)
         except requests.exceptions.SSLError as error:
             raise _tls_error(method, url, error, self.options) from error
         except requests.exceptions.ConnectTimeout as error:

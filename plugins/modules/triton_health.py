@@ -199,6 +199,11 @@ container:
       returned: always
       type: bool
       sample: false
+    error:
+      description: Why the engine could not start it; empty if it could.
+      returned: always
+      type: str
+      sample: ""
     health:
       description: What its health check says, empty if it has none.
       returned: always

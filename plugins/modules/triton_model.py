@@ -253,6 +253,11 @@ container:
       returned: always
       type: bool
       sample: false
+    error:
+      description: Why the engine could not start it; empty if it could.
+      returned: always
+      type: str
+      sample: ""
     health:
       description: What its health check says, empty if it has none.
       returned: always
@@ -276,13 +281,12 @@ container:
       sample: ""
 """
 
-import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.triton.plugins.module_utils import _argspec
 from ansible_collections.gpufleet.triton.plugins.module_utils._container import Container
-from ansible_collections.gpufleet.triton.plugins.module_utils._http import REQUESTS_IMPORT_ERROR, HttpConnectError, HttpError
+from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpError
 from ansible_collections.gpufleet.triton.plugins.module_utils._loader import (
     Loader,
     diff_of,
@@ -317,14 +321,6 @@ def wanted_of(params: dict[str, t.Any]) -> list[Wanted]:
     ]
 
 
-def not_there_yet(module: AnsibleModule) -> str:
-    """Say what a run would have brought to this host before this task; check mode goes on without it."""
-    if REQUESTS_IMPORT_ERROR is not None:
-        return "the Python library requests is not installed"
-    key_file = module.params["admin_key_file"]
-    return f"{key_file} does not exist" if key_file and not os.path.exists(key_file) else ""
-
-
 def foresee(module: AnsibleModule, wanted: list[Wanted], why: str) -> t.NoReturn:
     module.warn(f"No server was asked: {why}. Check mode predicts for a server that serves nothing.")
     finish(module, [predicted(step) for step in plan_from_nothing(wanted)])
@@ -346,7 +342,7 @@ def run(module: AnsibleModule) -> None:
     if twice:
         module.fail_json(msg=f"Cannot work on models that are named twice: {', '.join(twice)}. Name each once.")
     container = Container(params["container"]) if params["container"] else None
-    why = not_there_yet(module) if module.check_mode else ""
+    why = _argspec.not_there_yet(module)
     if why:
         foresee(module, wanted, why)
     client = _argspec.open_client(module, pool=max(1, params["parallel"]))
@@ -361,8 +357,9 @@ def run(module: AnsibleModule) -> None:
         try:
             steps = loader.plan(wanted)
         except HttpError as error:
-            if module.check_mode and isinstance(error, HttpConnectError):
-                foresee(module, wanted, str(error))
+            why = _argspec.not_there_yet(module, error)
+            if why:
+                foresee(module, wanted, why)
             _argspec.fail(module, error, container)
         outcomes = [] if module.check_mode else loader.apply(steps)
     results = [outcome.as_dict() for outcome in outcomes] if outcomes else [predicted(step) for step in steps]

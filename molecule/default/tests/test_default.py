@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import labtest
 import pytest
@@ -13,11 +14,12 @@ import pytest
 SUM, DIFFERENCE = [11, 22, 33, 44], [-9, -18, -27, -36]
 MODELS = {"add_sub": "READY", "digits": "READY"}
 SERVER = "gpufleet.triton.triton_server"
+CONVERGE = str(labtest.CHECKOUT / "molecule/default/converge.yml")
 
 
 def test_check_mode_finds_nothing_to_change(play):
     """Molecule's own check only looks whether the play ends well."""
-    predicted = play(playbook=str(labtest.CHECKOUT / "molecule/default/converge.yml"), check=True)
+    predicted = play(playbook=CONVERGE, check=True)
     assert (predicted.rc, predicted.counts["changed"]) == (0, 0), predicted.text
 
 
@@ -130,6 +132,43 @@ def test_a_killed_server_comes_back_with_its_models(gpu1, wait_until):
     wait_until(lambda: gpu1.triton_container()["State"]["StartedAt"] != before)
     wait_until(lambda: gpu1.index() == MODELS)
     assert gpu1.add_sub() == (SUM, DIFFERENCE)
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A copy of the demo's models as entries of triton_models, which a test may change."""
+    shutil.copytree(labtest.CHECKOUT / "examples/fleet/models", tmp_path / "models")
+    return [{"name": name, "src": str(tmp_path / "models" / name)} for name in MODELS]
+
+
+def test_a_changed_model_is_served(gpu1, play, models, tmp_path):
+    code = tmp_path / "models/add_sub/1/model.py"
+    code.write_text(code.read_text().replace("left + right", "left * right"))
+    done = play(playbook=CONVERGE, tags="models", triton_models=models)
+    assert (done.rc, done.counts["changed"]) == (0, 2), done.text
+    assert gpu1.add_sub() == ([10, 40, 90, 160], DIFFERENCE)
+    assert play(playbook=CONVERGE, tags="models", triton_models=models).counts["changed"] == 0
+    assert play(playbook=CONVERGE, tags="models").rc == 0
+    assert gpu1.add_sub() == (SUM, DIFFERENCE)
+
+
+def test_a_model_that_left_the_list_is_named_and_one_that_should_be_unloaded_is(gpu1, play, models):
+    done = play(playbook=CONVERGE, tags="models", triton_models=models[:1])
+    assert (done.rc, done.counts["changed"]) == (0, 0), done.text
+    assert "Served, but not in triton_models: digits." in done.text
+    done = play(playbook=CONVERGE, tags="models", triton_models=[models[0], {**models[1], "state": "unloaded"}])
+    assert (done.rc, done.counts["changed"]) == (0, 1), done.text
+    assert gpu1.index() == {"add_sub": "READY", "digits": "UNAVAILABLE"}
+    assert play(playbook=CONVERGE, tags="models").rc == 0
+    assert gpu1.index() == MODELS
+
+
+def test_a_mode_is_repaired_without_a_restart(gpu1, play):
+    before = gpu1.triton_container()["State"]["StartedAt"]
+    gpu1.sh("chmod 0644 /etc/gpufleet/triton/server/admin.key")
+    assert play(SERVER).counts["changed"] == 1
+    assert gpu1.sh("stat -c %a /etc/gpufleet/triton/server/admin.key") == "600"
+    assert gpu1.triton_container()["State"]["StartedAt"] == before
 
 
 def test_a_new_list_of_models_leaves_the_container_alone(gpu1, play):
@@ -255,13 +294,16 @@ def test_a_newer_image_of_the_same_name(gpu1, play):
 
 
 def test_stop_and_start(gpu1, play):
-    assert play(SERVER, triton_server_state="stopped").rc == 0
+    done = play(playbook=CONVERGE, triton_server_state="stopped")
+    assert done.rc == 0, done.text
     assert not gpu1.service("triton").is_running
     assert not gpu1.service("triton").is_enabled
     assert gpu1.triton_container()["State"]["Running"] is False
     assert gpu1.triton_container()["State"]["ExitCode"] == 0
     assert gpu1.http("/v2/health/live")[0] == 0
-    assert play(SERVER, triton_server_state="stopped").counts["changed"] == 0
+    assert play(playbook=CONVERGE, triton_server_state="stopped").counts["changed"] == 0
+    shown = play(playbook="gpufleet.triton.status")
+    assert shown.rc == 0 and "container exited" in shown.text and "ended with exit code 0" in shown.text, shown.text
     assert play(SERVER).rc == 0
     assert gpu1.service("triton").is_enabled
     assert gpu1.index() == MODELS

@@ -39,6 +39,10 @@ BAD_OPTIONS = {
     "a flag that an option sets": ({"triton_server_extra_args": ["--http-port=9000"]}, ["triton_server_http_port sets it"]),
     "a stray word": ({"triton_server_extra_args": ["verbose"]}, ["'verbose' is not an argument", "--flag=value"]),
     "a grace period that kills the server": ({"triton_server_stop_grace_period": 30}, ["must be longer than triton_server_exit_timeout"]),
+    "two ports that are one": ({"triton_server_http_port": 8001}, ["must differ, but are 8001, 8001, 8002"]),
+    "a variable that no shell takes": ({"triton_server_secret_environment": {"my-var": "x"}}, ["has my-var", "would not start"]),
+    "a model without a name": ({"triton_models": [{"nam": "add_sub"}]}, ["has no name", '"nam": "add_sub"']),
+    "a model's state with a typo": ({"triton_models": [{"name": "add_sub", "state": "laoded"}]}, ["but is laoded"]),
     "a user by name": ({"triton_server_user": "triton"}, ["must be numeric ids"]),
     "a GPU where there is none": (
         {"triton_server_accelerator": "gpu", "triton_server_gpus": 2},

@@ -29,6 +29,7 @@ class Call:
     error: HttpError | None = None
     body: t.Any = _ANY
     times: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
     used: int = field(default=0, init=False)
 
 
@@ -40,6 +41,7 @@ class Script:
         self.log: list[str] = []
         self.bodies: dict[str, t.Any] = {}
         self.timeouts: dict[str, float | None] = {}
+        self.headers: dict[str, dict[str, str]] = {}
         self.resets = 0
         self._lock = threading.Lock()
 
@@ -52,11 +54,19 @@ class Script:
     def reset(self) -> None:
         self.resets += 1
 
-    def request(self, method: str, path: str, body: t.Any = None, timeout: float | None = None) -> Response:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: t.Any = None,
+        timeout: float | None = None,
+        headers: t.Mapping[str, str] | None = None,
+    ) -> Response:
         with self._lock:
             self.log.append(f"{method} {path}")
             self.bodies[path] = body
             self.timeouts[path] = timeout
+            self.headers[path] = dict(headers or {})
             for call in self.calls:
                 if (call.method, call.path) == (method, path) and call.used < call.times:
                     call.used += 1
@@ -67,7 +77,7 @@ class Script:
             assert body == call.body, f"{method} {path}: body {body!r}, expected {call.body!r}"
         if call.error is not None:
             raise call.error
-        return Response(method, URL + path, call.status, encode(call.answer))
+        return Response(method, URL + path, call.status, encode(call.answer), call.headers)
 
     def finish(self) -> None:
         left = [f"{call.method} {call.path} ({call.used} of {call.times})" for call in self.calls if call.used != call.times]
@@ -77,6 +87,8 @@ class Script:
 def encode(answer: t.Any) -> bytes:
     if answer is None:
         return b""
+    if isinstance(answer, bytes):
+        return answer
     return answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
 
 

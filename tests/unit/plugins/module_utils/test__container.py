@@ -75,6 +75,7 @@ def test_running() -> None:
         "state": "running",
         "exit_code": None,
         "oom_killed": False,
+        "error": "",
         "health": "healthy",
         "restart_count": 2,
         "logs": LINES,
@@ -126,7 +127,7 @@ def test_no_such_container(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_engine() -> None:
     container = Container("triton", Fake({}, error=ConnectionRefusedError("no engine")))
     assert "the docker engine cannot be asked: no engine" in problem(container.report())
-    assert container.state() == ""
+    assert container.ended() == ""
     assert container.logs(0) == []
 
 
@@ -135,7 +136,7 @@ def test_no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Container("triton").report()
     assert found.state == "unknown"
     assert "python3-docker" in problem(found)
-    assert Container("triton").state() == ""
+    assert Container("triton").ended() == ""
 
 
 def test_a_log_that_cannot_be_read() -> None:
@@ -149,4 +150,24 @@ def test_logs_since() -> None:
     container = Container("triton", fake)
     assert container.logs(1234.9, tail=5) == LINES
     assert fake.asked == [{"stdout": True, "stderr": True, "tail": 5, "since": 1234}]
-    assert container.state() == "exited"
+    assert container.ended() == "exited"
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"),
+    [
+        ({"Status": "running"}, ""),
+        ({"Status": "restarting", "Error": "x"}, ""),
+        ({"Status": "created", "Error": ""}, ""),
+        ({"Status": "created", "Error": "port is already allocated"}, "created"),
+        ({"Status": "dead"}, "dead"),
+    ],
+)
+def test_what_does_not_come_back_by_itself(state: dict[str, t.Any], ended: str) -> None:
+    assert Container("triton", Fake(state)).ended() == ended
+
+
+def test_a_container_that_the_engine_cannot_start() -> None:
+    text = problem(report({"Status": "created", "Error": "driver failed: port is already allocated"}))
+    assert "cannot be started" in text
+    assert "port is already allocated" in text

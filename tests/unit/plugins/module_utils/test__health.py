@@ -183,8 +183,9 @@ class Ended:
     def __init__(self, *states: str) -> None:
         self.states = list(states)
 
-    def state(self) -> str:
-        return self.states.pop(0)
+    def ended(self) -> str:
+        state = self.states.pop(0)
+        return state if state in ("exited", "dead", "created") else ""
 
 
 def wait_for_refused(container: t.Any, timeout: float = 10) -> Waited[Seen]:

@@ -193,6 +193,18 @@ def test_headers_body_and_keep_alive(server: str) -> None:
     assert first["port"] == second["port"], "one connection is kept alive"
 
 
+def test_a_body_of_bytes_is_sent_as_it_is(server: str) -> None:
+    headers = {"Content-Type": "application/octet-stream", "X-Length": "8"}
+    with Transport(Options(url=server)) as transport:
+        answer = transport.request("POST", "/infer", b'{"a": 1}\x01\x02', headers=headers)
+        transport.request("GET", "/v2")
+    first, second = Handler.seen
+    assert first["body"] == '{"a": 1}\x01\x02'
+    assert (first["headers"]["Content-Type"], first["headers"]["X-Length"]) == ("application/octet-stream", "8")
+    assert "X-Length" not in second["headers"], "headers are those of one request"
+    assert answer.headers["content-length"] == "0"
+
+
 def test_the_environment_has_no_say(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     (tmp_path / ".netrc").write_text("default login me password secret")

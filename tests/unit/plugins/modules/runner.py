@@ -11,6 +11,8 @@ import json
 import typing as t
 
 import pytest
+from ansible.module_utils import _internal
+from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpufleet.triton.plugins.module_utils import _argspec
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import TritonClient
@@ -33,6 +35,10 @@ class Runner:
         diff: bool = False,
     ) -> dict[str, t.Any]:
         module = importlib.import_module(f"ansible_collections.gpufleet.triton.plugins.modules.{name}")
+        # A module is a process of its own, on a target: what another one warned of is not its own, and that the test of a
+        # filter in this session has loaded the controller's side of Ansible has no say.
+        self.monkeypatch.setattr(warnings, "_global_warnings", {})
+        self.monkeypatch.setattr(_internal, "is_controller", False)
         if script is not None:
             self.monkeypatch.setattr(
                 _argspec,

@@ -18,6 +18,7 @@ from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.scripte
     TRITON,
     Call,
     Script,
+    encode,
     error,
     index,
     load,
@@ -36,6 +37,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "list": (list,),
     "str": (str,),
+    "raw": (bool, int, float, str),
 }
 REFUSED = HttpConnectError("GET: connection refused", "nothing listens there", "start it")
 IDENTITY = ("GET", "/v2", 200, TRITON)
@@ -79,6 +81,22 @@ def info_results(run: Runner) -> t.Iterator[dict[str, t.Any]]:
     yield run("triton_info", {}, Script(Call("GET", "/v2", error=REFUSED)))
 
 
+def infer_results(run: Runner) -> t.Iterator[dict[str, t.Any]]:
+    rows = [
+        {"name": "OUT", "datatype": "FP32", "shape": [1], "data": [1.5]},
+        {"name": "BYTES", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}},
+    ]
+    head = encode({"model_name": "m", "model_version": "1", "outputs": rows})
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    path = "/v2/models/m/infer"
+    args = {"model": "m", "expect": [{"name": "OUT", "data": [1]}]}
+    yield run("triton_infer", {"model": "m"}, Script(Call("POST", path, answer=head + b"\x01\0\0\0\xff", headers=headers)))
+    yield run("triton_infer", args, Script(Call("POST", path, answer=head + b"\x01\0\0\0\xff", headers=headers)))
+    yield run("triton_infer", args, Script(Call("POST", path, error=REFUSED)), check=True)
+    yield run("triton_infer", args, Script(Call("POST", path, error=REFUSED)))
+    yield run("triton_infer", {"model": "m", "repeat": 0})
+
+
 def compare(value: t.Any, spec: dict[str, t.Any], place: str, seen: set[str]) -> None:
     """Check one value by its entry in RETURN, and note which entries have shown up with a value."""
     if value is None:
@@ -119,7 +137,12 @@ class FakeContainer:
 
 @pytest.mark.parametrize(
     ("name", "results"),
-    [("triton_model", model_results), ("triton_health", health_results), ("triton_info", info_results)],
+    [
+        ("triton_model", model_results),
+        ("triton_health", health_results),
+        ("triton_info", info_results),
+        ("triton_infer", infer_results),
+    ],
 )
 def test_results_are_documented(
     run: Runner,

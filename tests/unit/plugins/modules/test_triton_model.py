@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpufleet.triton.plugins.module_utils import _argspec
 from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpConnectError, HttpTimeoutError, HttpTlsError
-from ansible_collections.gpufleet.triton.plugins.modules import triton_model
 from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.scripted import (
     POLL_MODE,
     RESTRICTED,
@@ -137,8 +136,7 @@ def test_check_mode_goes_on_without_what_a_run_would_bring(
     if missing == "key":
         args["admin_key_file"] = str(tmp_path / "admin.key")
     else:
-        for module in (triton_model, _argspec):
-            monkeypatch.setattr(module, "REQUESTS_IMPORT_ERROR", "ImportError: no requests")
+        monkeypatch.setattr(_argspec, "REQUESTS_IMPORT_ERROR", "ImportError: no requests")
     # An empty script: no request is made.
     assert run("triton_model", args, Script(), check=True)["models"][0]["action"] == "loaded"
     assert run("triton_model", args, Script())["failed"] is True
