@@ -203,12 +203,13 @@ def test_an_engine_that_does_not_answer(gpu1, play, wait_until):
     """The server's role says so; the engine's role says why it cannot start it, and starts it once it can."""
     gpu1.sh("systemctl stop docker.socket docker.service && echo '{' >/etc/docker/daemon.json")
     try:
-        refused, unable = play(SERVER), play(ENGINE)
+        refused, shown, unable = play(SERVER), play(playbook="gpufleet.triton.status"), play(ENGINE)
     finally:
         gpu1.sh("rm /etc/docker/daemon.json && systemctl reset-failed docker.service docker.socket")
     assert refused.rc != 0 and refused.counts["changed"] == 0, refused.text
     for word in ("Docker is installed but does not answer", "journalctl -u docker"):
         assert word in refused.text
+    assert shown.rc == 0 and "docker does not answer" in shown.text, shown.text
     assert unable.rc != 0, unable.text
     for word in ("Cannot start docker.service", "unable to configure the Docker daemon", "daemon.json"):
         assert word in unable.text
