@@ -98,7 +98,7 @@ EXAMPLES = r"""
         port: 8000
     container: triton
     units: [docker.service, triton.service]
-    image: nvcr.io/nvidia/tritonserver:26.08-py3
+    image: registry.example.com/tritonserver:26.08-py3
   register: host
 
 - name: Stop when somebody else has the port
@@ -389,7 +389,7 @@ container:
       description: The image as it was named when the container was made.
       returned: always
       type: str
-      sample: nvcr.io/nvidia/tritonserver:26.08-py3
+      sample: registry.example.com/tritonserver:26.08-py3
     image_id:
       description: Id of the image that it was made from.
       returned: always

@@ -131,8 +131,8 @@ def test_a_container_that_is_not_there_is_none(engine: _Server) -> None:
 
 
 def test_an_image_by_a_name_with_slashes(engine: _Server) -> None:
-    engine.answers["/images/nvcr.io/nvidia/tritonserver:26.08-py3/json"] = (200, b'{"Id": "sha256:1", "Size": 5, "Created": "now"}')
-    found = _host.find_image(ask(engine), "nvcr.io/nvidia/tritonserver:26.08-py3")
+    engine.answers["/images/registry.example.com/tritonserver:26.08-py3/json"] = (200, b'{"Id": "sha256:1", "Size": 5, "Created": "now"}')
+    found = _host.find_image(ask(engine), "registry.example.com/tritonserver:26.08-py3")
     assert found == {"present": True, "id": "sha256:1", "size": 5, "created": "now", "error": None}
 
 
