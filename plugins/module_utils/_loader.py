@@ -41,6 +41,7 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._state import (
     load_problem,
     models_from,
     plan,
+    returned_problem,
     unload_problem,
     waves,
     with_config,
@@ -177,7 +178,10 @@ class Loader:
             outcome.after = after[outcome.step.wanted.name]
             if outcome.error is not None:
                 outcome.error = self._explained(outcome, outcome.error)
-            elif outcome.step.wanted.state != "unloaded":
+            elif outcome.step.wanted.state == "unloaded":
+                if not outcome.after.gone:
+                    outcome.error = _error(returned_problem(outcome.step.wanted.name, outcome.after))
+            else:
                 # Those that were left alone as well: the unload of a step takes its ensemble down.
                 problem = load_problem(outcome.step, outcome.after)
                 outcome.error = _error(problem) if problem else None

@@ -271,6 +271,14 @@ def unload_problem(name: str, model: Model) -> Problem:
     )
 
 
+def returned_problem(name: str, model: Model) -> Problem:
+    return Problem(
+        f"Model {name!r} was to be unloaded, but is on the server: {_rows(model)}",
+        "an ensemble that was loaded in the same call brought it back as one of its steps, or somebody else loaded it",
+        "leave out either the ensemble or the unload of its step",
+    )
+
+
 def wanted_problems(wanted: Wanted, model: Model) -> list[Problem]:
     """Say why a model that must be READY is not as wanted. Nothing if it is."""
     name = wanted.name

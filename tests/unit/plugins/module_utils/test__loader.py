@@ -237,6 +237,19 @@ def test_an_unload_by_somebody_else_is_waited_for_and_no_change() -> None:
     assert (outcome.action, outcome.failed) == ("none", False)
 
 
+def test_a_step_that_its_ensemble_brought_back_is_not_called_unloaded() -> None:
+    outcomes, _loader, _script = go(
+        [Wanted("pair"), Wanted("step", "unloaded")],
+        index(row("pair"), row("step")),
+        load("pair"),
+        index(ready("pair"), ready("step")),
+        served("pair"),
+        served("step"),
+    )
+    assert [outcome.failed for outcome in outcomes] == [False, True]
+    assert "Model 'step' was to be unloaded, but is on the server" in str(outcomes[1].error)
+
+
 def test_unloads_come_before_loads() -> None:
     _outcomes, _loader, script = go(
         [Wanted("new"), Wanted("m", "unloaded")],
