@@ -8,18 +8,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
 import traceback
 import typing as t
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 try:
     import requests
     import requests.adapters
     import requests.exceptions
+    import requests.utils
+    import urllib3.exceptions
 
     REQUESTS_IMPORT_ERROR: str | None = None
 except ImportError:
@@ -96,6 +100,8 @@ class Options:
     client_key: str = ""
     timeout: float = 10.0
     pool: int = 4
+    #: Whether the proxies of the environment are used: for what is out on the network, never for a host's own server.
+    proxies: bool = False
 
     def checked(self) -> Options:
         """Return these options, or raise: what requests would say itself may show a secret."""
@@ -138,6 +144,30 @@ class Options:
         return headers
 
 
+class Stream:
+    """An answer whose body is read piece by piece, as it came: nothing is unpacked on the way."""
+
+    def __init__(self, answer: requests.Response, mapped: t.Callable[[], t.ContextManager[None]]) -> None:
+        self.status: int = answer.status_code
+        self.headers: t.Mapping[str, str] = answer.headers
+        self._raw = answer.raw
+        self._mapped = mapped
+
+    def chunks(self, size: int = 1 << 14) -> t.Iterator[bytes]:
+        """Yield the body; HttpLostError when it ends before what Content-Length promised."""
+        length = self.headers.get("Content-Length", "")
+        came = 0
+        while True:
+            with self._mapped():
+                piece = self._raw.read(size, decode_content=False)
+                if not piece and length.isdigit() and came < int(length):
+                    raise requests.exceptions.ChunkedEncodingError(f"{came} of {length} bytes came")
+            if not piece:
+                return
+            came += len(piece)
+            yield piece
+
+
 @dataclass(frozen=True)
 class Response:
     """An answer, whatever its status."""
@@ -175,12 +205,16 @@ class Transport:
         self._session = requests.Session()
         # Neither a proxy, a netrc nor a CA bundle from the environment may get between a host and its own server.
         self._session.trust_env = False
+        # Not followed here, and so not read either: requests would take in the body and stumble over a broken Location.
+        self._session.get_redirect_target = lambda _answer: None
         adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=max(1, options.pool), max_retries=0)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
         self._session.headers["User-Agent"] = "gpufleet.triton"
         self._session.headers.update(options.all_headers())
         self._session.verify = (options.ca_path or True) if options.validate_certs else False
+        if options.proxies:
+            self._session.proxies.update(requests.utils.get_environ_proxies(self.base, no_proxy=None))
         if options.client_cert:
             self._session.cert = (options.client_cert, options.client_key) if options.client_key else options.client_cert
 
@@ -212,7 +246,7 @@ class Transport:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode("utf-8")
         sent = {} if data is None else {"Content-Type": "application/json"}
         sent.update(headers or {})
-        try:
+        with _mapped(method, url, self.options, limit):
             answer = self._session.request(
                 method,
                 url,
@@ -226,31 +260,74 @@ class Transport:
             if length.isdigit() and answer.raw.tell() < int(length):
                 raise requests.exceptions.ChunkedEncodingError(f"{answer.raw.tell()} of {length} bytes came")
             return Response(method, url, answer.status_code, answer.content, answer.headers)
-        except requests.exceptions.SSLError as error:
-            raise _tls_error(method, url, error, self.options) from error
-        except requests.exceptions.ConnectTimeout as error:
-            raise HttpTimeoutError(
-                f"{method} {url}: no connection within {min(limit, self.options.timeout):g} s",
-                "the host does not answer, or a firewall drops the packets",
-                "check the address, the port and the firewall",
-            ) from error
-        except requests.exceptions.Timeout as error:
-            raise HttpTimeoutError(
-                f"{method} {url}: no answer within {limit:g} s",
-                "the server is busy or hangs",
-                "look at the server's log; raise the option timeout if it is only slow",
-            ) from error
-        except requests.exceptions.ConnectionError as error:
-            raise _connection_error(method, url, error) from error
-        except requests.exceptions.ChunkedEncodingError as error:
-            raise HttpLostError(f"{method} {url}: the connection broke in the middle of the answer", _root(error), "") from error
-        except requests.exceptions.RequestException as error:
-            raise HttpProtocolError(f"{method} {url}: no valid answer", _root(error), "check what listens on that port") from error
-        except OSError as error:
-            # requests raises a bare OSError for a CA bundle or a client certificate that is not there.
-            raise HttpTlsError(
-                f"{method} {url}: cannot use the TLS files", str(error), "check ca_path, client_cert and client_key"
-            ) from error
+
+    @contextlib.contextmanager
+    def stream(self, target: str, headers: t.Mapping[str, str] | None = None) -> t.Iterator[Stream]:
+        """GET a path (with its query, which no error shows) and give its body as it comes.
+
+        The option timeout limits each silence of the server, not the whole.
+        """
+        limit = max(0.1, self.options.timeout)
+        path, _mark, query = target.partition("?")
+        secrets = [query, *self.options.all_headers().values(), *(headers or {}).values()]
+        mapped = partial(_hidden, "GET", self.base + path, self.options, limit, secrets)
+        with mapped():
+            answer = self._session.get(
+                self.base + target,
+                headers={"Accept-Encoding": "identity", **(headers or {})},
+                timeout=(limit, limit),
+                allow_redirects=False,
+                stream=True,
+            )
+        try:
+            yield Stream(answer, mapped)
+        finally:
+            answer.close()
+
+
+@contextlib.contextmanager
+def _mapped(method: str, url: str, options: Options, limit: float) -> t.Iterator[None]:
+    """Turn what requests and urllib3 raise into our errors."""
+    try:
+        yield
+    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
+        raise _tls_error(method, url, error, options) from error
+    except requests.exceptions.ConnectTimeout as error:
+        raise HttpTimeoutError(
+            f"{method} {url}: no connection within {min(limit, options.timeout):g} s",
+            "the host does not answer, or a firewall drops the packets",
+            "check the address, the port and the firewall",
+        ) from error
+    except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
+        raise HttpTimeoutError(
+            f"{method} {url}: no answer within {limit:g} s",
+            "the server is busy or hangs",
+            "look at the server's log; raise the option timeout if it is only slow",
+        ) from error
+    except requests.exceptions.ConnectionError as error:
+        raise _connection_error(method, url, error) from error
+    except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError) as error:
+        raise HttpLostError(f"{method} {url}: the connection broke in the middle of the answer", _root(error), "") from error
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise HttpProtocolError(f"{method} {url}: no valid answer", _root(error), "check what listens on that port") from error
+    except OSError as error:
+        # requests raises a bare OSError for a CA bundle or a client certificate that is not there.
+        raise HttpTlsError(
+            f"{method} {url}: cannot use the TLS files", str(error), "check ca_path, client_cert and client_key"
+        ) from error
+
+
+@contextlib.contextmanager
+def _hidden(method: str, url: str, options: Options, limit: float, secrets: t.Sequence[str]) -> t.Iterator[None]:
+    """Like _mapped, without the secrets: libraries put a URL with its query into their texts, and so into tracebacks."""
+    try:
+        with _mapped(method, url, options, limit):
+            yield
+    except HttpError as error:
+        for secret in secrets:
+            if secret:
+                error.why = error.why.replace(secret, "(hidden)")
+        raise error from None
 
 
 def _without_credentials(url: str) -> str:

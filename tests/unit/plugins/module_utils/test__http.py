@@ -9,10 +9,12 @@ import http.server
 import socket
 import ssl
 import threading
+import traceback
 import typing as t
 from pathlib import Path
 
 import pytest
+import requests
 from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
     HttpConnectError,
     HttpError,
@@ -337,3 +339,37 @@ def test_answers() -> None:
     assert Response("GET", "/", 400, b'{"error": " why "}').error() == "why"
     assert [Response("GET", "/", 400, body).error() for body in (b"", b"<html>", b"[]", b'{"error": 1}', b"\xff")] == [""] * 5
     assert Response("GET", "/", 200, b"x" * 500).text(10) == "x" * 10 + "..."
+
+
+# Streams
+
+
+def test_a_body_comes_piece_by_piece(talker: t.Callable[[bytes | None], str]) -> None:
+    url = talker(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\nX-More: 1\r\n\r\n" + b"x" * 50_000)
+    with Transport(Options(url=url)) as transport, transport.stream("/file?token=x") as stream:
+        assert (stream.status, stream.headers["x-more"]) == (200, "1")
+        pieces = list(stream.chunks(20_000))
+    assert (len(pieces), sum(len(piece) for piece in pieces)) == (3, 50_000)
+
+
+@pytest.mark.parametrize("says", [b"Content-Length: 50\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"])
+def test_half_a_body_is_no_body(talker: t.Callable[[bytes | None], str], says: bytes) -> None:
+    url = talker(b"HTTP/1.1 200 OK\r\n" + says)
+    with Transport(Options(url=url)) as transport, transport.stream("/file") as stream, pytest.raises(HttpLostError):
+        list(stream.chunks())
+
+
+def test_an_error_of_a_stream_hides_the_query_and_the_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries put both into their messages: whatever they say, it is not in ours, nor in the traceback."""
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise requests.exceptions.InvalidURL("no use: /file?sig=qu3ry with header h3ader")
+
+    monkeypatch.setattr(requests.Session, "get", fail)
+    options = Options(url="http://127.0.0.1:1", headers=(("X-Token", "h3ader"),))
+    with pytest.raises(HttpProtocolError) as caught, Transport(options) as transport, transport.stream("/file?sig=qu3ry"):
+        pass
+    shown = "".join(traceback.format_exception(type(caught.value), caught.value, caught.value.__traceback__)) + str(caught.value)
+    assert "no use: /file?(hidden) with header (hidden)" in shown
+    assert "h3ader" not in shown.replace('(("X-Token", "h3ader"),)', "")
+    assert "InvalidURL" in shown
