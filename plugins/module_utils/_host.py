@@ -38,6 +38,7 @@ API_TIMEOUT = 10.0
 PATH_TIMEOUT = 10.0
 ENTRIES_LIMIT = 1000
 UNREADABLE_LIMIT = 20
+CONTENT_LIMIT = 64 * 1024
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _CONTAINER_IN_CGROUP = re.compile(r"(?:docker[-/])([0-9a-f]{64})")
@@ -45,6 +46,14 @@ _LISTEN = "0A"
 
 
 # --- Docker -----------------------------------------------------------------------------------------------------------
+
+
+class PathQuery(t.NamedTuple):
+    """A path, how far down its entries are told, and whether its content is."""
+
+    path: str
+    depth: int = 1
+    content: bool = False
 
 
 class ApiError(Exception):
@@ -466,6 +475,7 @@ def empty_path_facts(path: str) -> dict[str, t.Any]:
         "uid": None,
         "gid": None,
         "modified": None,
+        "content": None,
         "readable": None,
         "unreadable": [],
         "writable_by_user": None,
@@ -475,7 +485,17 @@ def empty_path_facts(path: str) -> dict[str, t.Any]:
     }
 
 
-def look_at_path(path: str, depth: int, mounts: t.Sequence[Mount]) -> dict[str, t.Any]:
+def read_content(path: str, limit: int = CONTENT_LIMIT) -> str | None:
+    """The text of a small file; None for one that is larger, or is no text."""
+    with open(path, "rb") as handle:
+        content = handle.read(limit + 1)
+    try:
+        return content.decode("utf-8") if len(content) <= limit else None
+    except UnicodeDecodeError:
+        return None
+
+
+def look_at_path(path: str, depth: int, mounts: t.Sequence[Mount], content: bool = False) -> dict[str, t.Any]:
     """One path as this process sees it. For a path that is not there the file system is that of its nearest parent."""
     row = empty_path_facts(path)
     row["exists"] = os.path.exists(path)
@@ -497,6 +517,8 @@ def look_at_path(path: str, depth: int, mounts: t.Sequence[Mount]) -> dict[str, 
         row["modified"] = datetime.fromtimestamp(status.st_mtime, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if row["is_dir"]:
             row["entries"], row["entries_truncated"] = list_entries(path, depth)
+        elif content and row["type"] == "file":
+            row["content"] = read_content(path)
     elif os.path.islink(path):
         row["type"] = "link"
     return row
@@ -520,10 +542,10 @@ def access_as_this_user(path: str) -> dict[str, t.Any]:
     }
 
 
-def _probe_in_child(path: str, depth: int, mounts: t.Sequence[Mount], uid: int, gid: int, out: int) -> None:
+def _probe_in_child(path: str, depth: int, mounts: t.Sequence[Mount], uid: int, gid: int, content: bool, out: int) -> None:
     row = empty_path_facts(path)
     try:
-        row = look_at_path(path, depth, mounts)
+        row = look_at_path(path, depth, mounts, content)
         may_ask = True
         if os.geteuid() == 0:
             os.setgroups([])
@@ -560,6 +582,7 @@ def path_facts(
     gid: int = 1000,
     timeout: float = PATH_TIMEOUT,
     mounts: list[Mount] | None = None,
+    content: bool = False,
 ) -> dict[str, t.Any]:
     """One path, looked at in a child process: the child can become the user in question, and a dead network mount
     holds up the child alone."""
@@ -571,7 +594,7 @@ def path_facts(
         status = 1
         try:
             os.close(source)
-            _probe_in_child(path, depth, mounts, uid, gid, sink)
+            _probe_in_child(path, depth, mounts, uid, gid, content, sink)
             status = 0
         finally:
             # The child must not run the parent's exit handlers.
@@ -703,7 +726,7 @@ def _sleeping_engine(units: dict[str, dict[str, t.Any]]) -> str | None:
 
 def collect(
     run: Run,
-    paths: t.Sequence[tuple[str, int]] = (),
+    paths: t.Sequence[PathQuery] = (),
     uid: int = 1000,
     gid: int = 1000,
     ports: t.Sequence[dict[str, t.Any]] = (),
@@ -731,7 +754,7 @@ def collect(
         "systemd": systemd,
         "units": {name: row for name, row in unit_rows.items() if name in units},
         "ports": port_facts(ports, published, container_row, container),
-        "paths": [path_facts(path, depth, uid, gid, mounts=mounts) for path, depth in paths],
+        "paths": [path_facts(query.path, query.depth, uid, gid, mounts=mounts, content=query.content) for query in paths],
         "container": container_row,
         "image": image_row,
         "gpus": gpu_facts(sysfs),

@@ -39,8 +39,9 @@ attributes:
 options:
   paths:
     description:
-      - Paths to look at. Each is a text, or a dictionary with C(path) and C(depth).
+      - Paths to look at. Each is a text, or a dictionary with C(path), C(depth) and C(content).
       - C(depth) is V(1) or V(2). It says how far down RV(paths[].entries) goes. The default is V(1).
+      - C(content) says whether RV(paths[].content) is wanted. The default is V(false).
     type: list
     elements: raw
     default: []
@@ -332,6 +333,13 @@ paths:
       returned: always
       type: str
       sample: "2026-01-31T12:00:00.123456Z"
+    content:
+      description:
+        - The text of a file of 64 KiB at most, where O(paths) asks for it. Null where it does not, and for a file that is larger or is not
+          UTF-8.
+      returned: always
+      type: str
+      sample: null
     readable:
       description:
         - Whether the user of O(uid) and O(gid) can list the directory and read everything directly in it, tried as
@@ -528,16 +536,25 @@ import typing as t
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.gpufleet.triton.plugins.module_utils import _host, _proc
 
 
-def read_path(module: AnsibleModule, entry: t.Any) -> tuple[str, int]:
-    """A path and how deep to look, from either form of the option."""
+def read_path(module: AnsibleModule, entry: t.Any) -> _host.PathQuery:
+    """A path and what to tell of it, from either form of the option."""
     given = entry if isinstance(entry, dict) else {"path": entry}
     path, depth = given.get("path"), given.get("depth", 1)
-    if not isinstance(path, str) or not path.startswith("/") or str(depth) not in ("1", "2") or set(given) - {"path", "depth"}:
-        module.fail_json(msg=f"Cannot look at {entry!r}: wanted an absolute path, or a dictionary with 'path' and a 'depth' of 1 or 2.")
-    return path, int(depth)
+    try:
+        content = boolean(given.get("content", False))
+    except TypeError:
+        content = None
+    odd = set(given) - {"path", "depth", "content"}
+    if not isinstance(path, str) or not path.startswith("/") or str(depth) not in ("1", "2") or content is None or odd:
+        module.fail_json(
+            msg=f"Cannot look at {entry!r}: wanted an absolute path, or a dictionary with 'path', a 'depth' of 1 or 2 and a truth value"
+            " as 'content'."
+        )
+    return _host.PathQuery(path, int(depth), bool(content))
 
 
 def main() -> None:

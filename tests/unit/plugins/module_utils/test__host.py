@@ -525,6 +525,25 @@ def test_a_file_is_no_folder(models: Path) -> None:
     assert (row["exists"], row["is_dir"], row["type"], row["readable"]) == (True, False, "file", True)
 
 
+def content(path: Path) -> str | None:
+    return _host.path_facts(str(path), uid=UID, gid=GID, content=True)["content"]
+
+
+def test_the_content_of_a_small_text_and_of_nothing_else(models: Path) -> None:
+    text = models / "README"
+    text.write_text("é\n", encoding="utf-8")
+    assert content(text) == "é\n"
+    assert _host.path_facts(str(text), uid=UID, gid=GID)["content"] is None, "nobody asked"
+    text.write_bytes(b"x" * _host.CONTENT_LIMIT)
+    assert content(text) == "x" * _host.CONTENT_LIMIT
+    text.write_bytes(b"x" * (_host.CONTENT_LIMIT + 1))
+    assert content(text) is None
+    text.write_bytes(b"\xff")
+    assert content(text) is None
+    os.mkfifo(models / "pipe")
+    assert [content(models / name) for name in ("pipe", "add_sub", "none")] == [None, None, None]
+
+
 def test_only_the_path_itself_is_a_mount(models: Path) -> None:
     mounts = [Mount("/", "ext4", "/dev/vda"), Mount(str(models.parent), "nfs4", "server:/x"), Mount(str(models), "xfs", "/dev/vdb")]
     assert _host.path_facts(str(models), uid=UID, gid=GID, mounts=mounts)["is_mount"] is True
@@ -655,7 +674,7 @@ def program(folder: Path, name: str, text: str) -> None:
 def test_a_virgin_host_fails_nothing(bare: Path) -> None:
     facts = _host.collect(
         run,
-        paths=[("/no/such/path", 2)],
+        paths=[_host.PathQuery("/no/such/path", 2)],
         ports=[{"address": "127.0.0.1", "port": 0}],
         container="triton",
         units=["docker"],

@@ -73,7 +73,16 @@ def test_a_path_in_either_form(run: Runner, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("entry", ["relative", 5, {"path": "/a", "depth": 3}, {"depth": 1}, {"path": "/a", "other": 1}])
+def test_the_content_of_a_file_where_it_is_asked_for(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("b\n")
+    args = {"paths": [{"path": str(tmp_path / "a"), "content": True}, str(tmp_path / "a")], "docker_socket": str(tmp_path / "none")}
+    assert [row["content"] for row in run("triton_host_info", args)["paths"]] == ["b\n", None]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["relative", 5, {"path": "/a", "depth": 3}, {"depth": 1}, {"path": "/a", "other": 1}, {"path": "/a", "content": "maybe"}],
+)
 def test_a_path_in_no_form(run: Runner, entry: t.Any) -> None:
     result = run("triton_host_info", {"paths": [entry]})
     assert result["failed"] is True
