@@ -10,6 +10,7 @@ import random
 import re
 import subprocess
 import sys
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -416,21 +417,26 @@ def mutated(text: str, choice: random.Random) -> str:
     return "".join(characters)
 
 
+def check_merge(data: str | bytes, override: dict[str, t.Any]) -> bool:
+    """Whether a text is read. It must be merged rightly then, or else be refused with the place of what is wrong."""
+    try:
+        merged = merge(data, override)
+    except PbtxtError as error:
+        assert re.match(r"config\.pbtxt:\d+:\d+: .", str(error), re.DOTALL), str(error)
+        return False
+    assert to_dict(parse(merged)) == to_dict(from_dict(merge_dicts(to_dict(parse(data)), override)))
+    return True
+
+
 def test_whatever_comes_is_read_or_refused_by_our_own_error() -> None:
+    """`make soak` runs more of it."""
     texts = [FULL, *(dump(from_dict(Generator(seed, share=0.25).message(SCHEMA))) for seed in range(20))]
     good = 0
     for seed in range(2000):
         choice = random.Random(seed)
         text = mutated(choice.choice(texts), choice)
         data = text.encode("utf-8", "surrogatepass") if seed % 5 == 0 else text
-        override = Generator(seed, share=0.1).message(SCHEMA)
-        try:
-            merged = merge(data, override)
-        except PbtxtError as error:
-            assert re.match(r"config\.pbtxt:\d+:\d+: .", str(error), re.DOTALL), str(error)
-            continue
-        good += 1
-        assert to_dict(parse(merged)) == to_dict(from_dict(merge_dicts(to_dict(parse(data)), override)))
+        good += check_merge(data, Generator(seed, share=0.1).message(SCHEMA))
     assert 100 < good < 1900
 
 
