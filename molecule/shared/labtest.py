@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,9 @@ import testinfra
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEY_FILE = "/etc/gpufleet/triton/server/admin.key"
 HEADER = "x-gpufleet-admin-key"
+
+# Fixtures around the life of models.
+pytest_plugins = ["modeltest"]
 
 
 class LabHost:
@@ -136,10 +140,18 @@ class Played:
 
 
 @pytest.fixture(scope="session")
-def play() -> Callable[..., Played]:
-    """Run a playbook of the collection, or roles by name, on the scenario's hosts."""
+def play(wait_until: Callable[..., None]) -> Callable[..., Played]:
+    """Run a playbook of the collection, or roles by name, on the scenario's hosts; kill it once a condition is true, if one is given."""
 
-    def run(*roles: str, playbook: str = "", limit: str = "gpu1", check: bool = False, tags: str = "", **variables: object) -> Played:
+    def run(
+        *roles: str,
+        playbook: str = "",
+        limit: str = "gpu1",
+        check: bool = False,
+        tags: str = "",
+        kill_when: Callable[[], Any] | None = None,
+        **variables: object,
+    ) -> Played:
         argv = [
             "ansible-playbook",
             "-i",
@@ -165,6 +177,15 @@ def play() -> Callable[..., Played]:
             "ANSIBLE_FORCE_COLOR": "false",
             "ANSIBLE_NOCOLOR": "true",
         }
-        return Played(subprocess.run(argv, text=True, capture_output=True, env=env, timeout=600, check=False))
+        if kill_when is None:
+            return Played(subprocess.run(argv, text=True, capture_output=True, env=env, timeout=600, check=False))
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, text=True, stdout=pipe, stderr=pipe, env=env, start_new_session=True) as process:
+            try:
+                wait_until(kill_when)
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
+            said, errors = process.communicate()
+        return Played(subprocess.CompletedProcess(argv, process.returncode, said, errors))
 
     return run

@@ -16,7 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
 # Names that several roles read. The role that a name is called after has its default, if any role has one.
-SHARED = {"triton_models", "model_repository_root"}
+SHARED = {"triton_models", "model_repository_root", "model_repository_shared", "model_repository_storage"}
 TYPES = {"str": str, "path": str, "int": int, "float": (int, float), "bool": bool, "list": list, "dict": dict, "raw": object}
 
 
