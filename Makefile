@@ -48,6 +48,10 @@ molecule: venv collections images models ## Molecule scenarios; SCENARIO=default
 	    molecule $(or $(COMMAND),test) --scenario-name "$$scenario" $(ARGS); \
 	done
 
+soak: venv collections ## Fuzz the readers of archives and of config.pbtxt with 200,000 inputs; ARGS="--seed 7 --inputs 1000"
+	PYTHONPATH=$(ANSIBLE_COLLECTIONS_PATH) python tests/soak/soak_archive.py $(ARGS)
+	PYTHONPATH=$(ANSIBLE_COLLECTIONS_PATH) python tests/soak/soak_pbtxt.py $(ARGS)
+
 bench: demo ## Measure; writes tests/bench/results
 	python tests/bench/bench.py $(ARGS)
 
