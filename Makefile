@@ -21,7 +21,7 @@ export ANSIBLE_INJECT_FACT_VARS := false
 ##@ Parts of the test
 
 # The last step is one pytest session: its closing line counts every integration target and every scenario.
-test: lint sanity images ## Everything: lint, sanity, unit, packaging, integration, Molecule
+test: lint sanity programs images ## Everything: lint, sanity, unit, packaging, integration, Molecule
 	pytest
 
 lint: venv collections ## ansible-lint (production), ruff, yamllint, changelog
@@ -34,7 +34,7 @@ lint: venv collections ## ansible-lint (production), ruff, yamllint, changelog
 sanity: venv ## ansible-test sanity, without ignore files; ARGS="--test pylint" runs one
 	tools/ansible-test.sh sanity $(ARGS)
 
-unit: venv collections ## Unit tests; ARGS="-k waiter" chooses
+unit: venv collections programs ## Unit tests; ARGS="-k waiter" chooses
 	pytest tests/unit $(ARGS)
 
 build-test: venv collections ## Build the collection, install the archive elsewhere, use it from there
@@ -48,7 +48,7 @@ molecule: venv collections images models ## Molecule scenarios; SCENARIO=default
 	    molecule $(or $(COMMAND),test) --scenario-name "$$scenario" $(ARGS); \
 	done
 
-soak: venv collections ## Fuzz the readers of archives and of config.pbtxt with 200,000 inputs; ARGS="--seed 7 --inputs 1000"
+soak: venv collections programs ## Fuzz the readers of archives and of config.pbtxt with 200,000 inputs; ARGS="--seed 7 --inputs 1000"
 	PYTHONPATH=$(ANSIBLE_COLLECTIONS_PATH) python tests/soak/soak_archive.py $(ARGS)
 	PYTHONPATH=$(ANSIBLE_COLLECTIONS_PATH) python tests/soak/soak_pbtxt.py $(ARGS)
 
@@ -89,6 +89,9 @@ models: venv ## Train the demo's classifier, unless its weights are there
 
 engine: ## Start a Docker Engine if none answers
 	@$(lab) engine start
+
+programs: ## Install the programs that the unit tests run, where missing
+	@$(lab) programs
 
 images: venv ## Build the lab's images where missing
 	@$(lab) images

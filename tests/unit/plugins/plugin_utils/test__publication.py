@@ -17,7 +17,11 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import d
 from ansible_collections.gpufleet.triton.plugins.plugin_utils import _publication
 from ansible_collections.gpufleet.triton.plugins.plugin_utils._publication import Publication
 
-CONFIG = 'backend: "python"\ninput [ { name: "I" data_type: TYPE_FP32 dims: [ 1 ] } ]\noutput [ { name: "O" data_type: TYPE_FP32 dims: [ 1 ] } ]\n'
+CONFIG = """\
+backend: "python"
+input [ { name: "I" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "O" data_type: TYPE_FP32 dims: [ 1 ] } ]
+"""
 ENSEMBLE = """\
 platform: "ensemble"
 input [ { name: "I" data_type: TYPE_FP32 dims: [ 1 ] } ]
@@ -95,7 +99,7 @@ class MemoryHost:
             "texts": texts,
         }
 
-    def _open(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _open(self, _request: dict[str, Any]) -> dict[str, Any]:
         return {"inbox": self.inbox}
 
     def _fetch(self, request: dict[str, Any]) -> dict[str, Any]:

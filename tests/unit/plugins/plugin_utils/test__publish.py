@@ -93,7 +93,7 @@ def said(model: Model) -> str:
     ],
 )
 def test_wrong_options_are_refused(args: dict[str, Any], wanted: str) -> None:
-    with pytest.raises(RefusedError, match="Cannot use the options|Cannot publish") as caught:
+    with pytest.raises(RefusedError, match=r"Cannot use the options|Cannot publish") as caught:
         options(**args)
     assert wanted in str(caught.value)
 
@@ -488,11 +488,11 @@ def test_a_signature_that_is_not_there_is_refused(tmp_path: Path) -> None:
     of_all = settings(require_signature=True, signature_public_key=str(tmp_path / "key.pub"))
     (model,) = models({"name": "m", "src": str(written(tmp_path / "m"))})
     publish.read_folder(model, HashCache(None), of_all)
-    publish.check_signature(model, model.base or [], of_all, find, None, lambda *args, **keys: None)
+    publish.check_signature(model, model.base or [], of_all, find, None, lambda *_args, **_keys: None)
     assert "There is no signature model.sig. The option require_signature is set." in said(model)
 
 
 def test_a_signature_without_a_key_to_check_it_is_refused() -> None:
     (model,) = models({"name": "m", "src": "host:/x", "signature": "model.sig"})
-    publish.check_signature(model, [], settings(), find, None, lambda *args, **keys: None)
+    publish.check_signature(model, [], settings(), find, None, lambda *_args, **_keys: None)
     assert "Set signature_public_key or signature_certificates." in said(model)

@@ -40,7 +40,7 @@ def no_fallback() -> str:
 
 
 def quiet(shipment: Shipment) -> Progress:
-    return Progress(shipment, lambda text: None)
+    return Progress(shipment, lambda _text: None)
 
 
 def unpack(inbox: Path) -> dict[str, bytes]:
@@ -86,7 +86,8 @@ def test_a_large_file_is_sent_from_where_it_is(tmp_path: Path) -> None:
     large = item(tmp_path, "large", b"x" * 2000)
     sources = []
     shipment = shipment_of([large], large_file=1000)
-    send(shipment, lambda source, target: sources.append((source, target)), Inbox("/in", no_fallback, never), str(tmp_path), quiet(shipment))
+    inbox = Inbox("/in", no_fallback, never)
+    send(shipment, lambda source, target: sources.append((source, target)), inbox, str(tmp_path), quiet(shipment))
     assert sources == [(large.path, f"/in/{large.sha256}")]
 
 
@@ -105,7 +106,7 @@ def test_a_source_that_changed_before_it_is_sent_is_refused(tmp_path: Path, larg
     shipment = shipment_of([item(tmp_path, "weights", b"content", "densenet")], large_file=large_file)
     change(tmp_path / "weights")
     with pytest.raises(transfer.ChangedError) as caught:
-        send(shipment, lambda source, target: None, Inbox("/in", no_fallback, never), str(tmp_path), quiet(shipment))
+        send(shipment, lambda _source, _target: None, Inbox("/in", no_fallback, never), str(tmp_path), quiet(shipment))
     assert caught.value.model == "densenet"
     assert str(tmp_path / "weights") in caught.value.what
 
@@ -113,14 +114,14 @@ def test_a_source_that_changed_before_it_is_sent_is_refused(tmp_path: Path, larg
 def test_a_source_that_changes_while_it_is_sent_is_refused(tmp_path: Path) -> None:
     shipment = shipment_of([item(tmp_path, "weights", b"content")], large_file=1)
     with pytest.raises(transfer.ChangedError):
-        send(shipment, lambda source, target: touch(Path(source)), Inbox("/in", no_fallback, never), str(tmp_path), quiet(shipment))
+        send(shipment, lambda source, _target: touch(Path(source)), Inbox("/in", no_fallback, never), str(tmp_path), quiet(shipment))
 
 
 def test_a_small_source_of_the_same_size_and_other_content_is_refused(tmp_path: Path) -> None:
     shipment = shipment_of([item(tmp_path, "small", b"content")])
     (tmp_path / "small").write_bytes(b"CONTENT")
     with pytest.raises(transfer.ChangedError):
-        send(shipment, lambda source, target: None, Inbox("/in", no_fallback, never), str(tmp_path), quiet(shipment))
+        send(shipment, lambda _source, _target: None, Inbox("/in", no_fallback, never), str(tmp_path), quiet(shipment))
 
 
 def test_an_inbox_that_refuses_the_first_file_gives_way_to_another(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_sizes_read_as_people_say_them() -> None:
 def test_a_line_says_what_how_far_and_how_fast(tmp_path: Path) -> None:
     times = iter([0.0, 10.0, 15.0])
     parts = [Item(str(number), 100_000_000, str(tmp_path / "none"), "densenet") for number in range(4)]
-    progress = Progress(Shipment(large=parts), lambda text: None, clock=lambda: next(times))
+    progress = Progress(Shipment(large=parts), lambda _text: None, clock=lambda: next(times))
     progress.ends(100_000_000, 1)
     progress.begins("densenet", str(tmp_path / "none"), "/in/x", 100_000_000)
     assert progress.line() == "sending densenet: 100 of 400 MB, 1 of 4 files, 10.0 MB/s"
@@ -201,7 +202,7 @@ def test_little_is_sent_without_a_word(tmp_path: Path) -> None:
     lines = []
     shipment = shipment_of([item(tmp_path, "config", b"x" * 1000)])
     with Progress(shipment, lines.append) as progress:
-        send(shipment, lambda source, target: None, Inbox("/in", no_fallback, never), str(tmp_path), progress)
+        send(shipment, lambda _source, _target: None, Inbox("/in", no_fallback, never), str(tmp_path), progress)
     assert lines == []
 
 
