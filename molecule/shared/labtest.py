@@ -130,13 +130,14 @@ def wait_until() -> Callable[..., None]:
 
 
 class Played:
-    """The result of a playbook: its text, and the counts of its last lines."""
+    """The result of a playbook: its text, and the counts of its last lines, over all hosts."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         self.rc = done.returncode
         # Messages are folded at the terminal's width; a test looks for words, not for lines.
         self.text = re.sub(r"\s+", " ", done.stdout + done.stderr)
-        self.counts = {key: int(value) for key, value in re.findall(r"(ok|changed|unreachable|failed|skipped)=(\d+)", done.stdout)}
+        counts = [(key, int(value)) for key, value in re.findall(r"(ok|changed|unreachable|failed|skipped)=(\d+)", done.stdout)]
+        self.counts = {key: sum(value for other, value in counts if other == key) for key, _value in counts}
 
 
 @pytest.fixture(scope="session")

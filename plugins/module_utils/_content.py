@@ -55,6 +55,21 @@ def read_folder(path: str) -> Folder:
         return Folder(path, True, None, f"its manifest cannot be read: {exc}")
 
 
+def config_text(full: str, entry: FileEntry) -> str:
+    """The text of a configuration that was scanned, without a digest at its end. It is what the scan saw, or refused."""
+    with open(full, "rb") as file:
+        raw = without_digest(file.read())
+    if hashlib.sha256(raw).hexdigest() != entry.sha256:
+        raise RepositoryError(f"Cannot read {full}: it changed meanwhile", "something writes to it", "let that end, then run it again")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        line = raw[: exc.start].count(b"\n") + 1
+        raise RepositoryError(
+            f"Cannot use {full}:{line}: it is not UTF-8", "Triton reads configurations as UTF-8", "save the file as UTF-8"
+        ) from exc
+
+
 class Candidate(t.NamedTuple):
     """Where content may be found."""
 

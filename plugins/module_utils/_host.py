@@ -145,7 +145,22 @@ def container_facts(data: dict[str, t.Any]) -> dict[str, t.Any]:
         "restart_count": data.get("RestartCount"),
         "network_mode": (data.get("HostConfig") or {}).get("NetworkMode"),
         "ports": ports,
+        "backends": backends_of(state.get("Pid") or None),
     }
+
+
+def backends_of(pid: int | None, proc: str = "/proc") -> list[str] | None:
+    """The backends of the tritonserver that runs as this process, as its own root has them. None where that cannot be told.
+
+    Triton's images have them in one folder (server:docs/customization_guide/build.md), whatever else is mounted into it.
+    """
+    if pid is None:
+        return None
+    try:
+        with os.scandir(f"{proc}/{pid}/root/opt/tritonserver/backends") as items:
+            return sorted(item.name for item in items if item.is_dir())
+    except OSError:
+        return None
 
 
 def image_facts(answer: dict[str, t.Any] | None, error: str | None = None) -> dict[str, t.Any]:

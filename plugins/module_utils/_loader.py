@@ -127,8 +127,9 @@ class Loader:
     def apply(self, steps: t.Sequence[Step]) -> list[Outcome]:
         """Do what was planned. One model's failure does not stop the others."""
         outcomes = {step.wanted.name: Outcome(step, step.before) for step in steps}
-        # Unloads come first: they make room for the loads.
-        self._unload([outcomes[step.wanted.name] for step in steps if step.action == "unloaded"])
+        # Unloads come first: they make room for the loads. An ensemble goes before its steps, which would take it down.
+        for wave in reversed(waves([step for step in steps if step.action == "unloaded"])):
+            self._unload([outcomes[step.wanted.name] for step in wave])
         # A model that somebody else unloads may be wanted gone as well: then it only has to be waited for.
         leaving = [step for step in steps if step.action == "none" and step.wanted.state == "unloaded" and not step.before.gone]
         self._await_gone([outcomes[step.wanted.name] for step in leaving])

@@ -245,6 +245,8 @@ class Manifest:
     published: str = ""
     #: Size and checksum of the published configurations, which have the digest at their end.
     texts: t.Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    #: The models that it runs, if it is an ensemble.
+    steps: tuple[str, ...] = ()
 
     @property
     def on_disk(self) -> dict[str, tuple[int, str]]:
@@ -271,6 +273,7 @@ class Manifest:
             "published": self.published,
             "texts": {path: list(text) for path, text in self.texts.items()},
             "versions": self.versions,
+            "steps": list(self.steps),
         }
         return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
@@ -284,6 +287,7 @@ class Manifest:
             entries = tuple(entries_from(value["files"]))
             name, digest, identity = value["name"], value["digest"], value.get("identity")
             source, published = value.get("source"), value.get("published")
+            steps = tuple(str(step) for step in value.get("steps") or ())
             texts = {str(path): (int(size), str(sha256)) for path, (size, sha256) in value["texts"].items() if not path_problem(path)}
         except (KeyError, TypeError, AttributeError) as exc:
             raise ValueError(f"it lacks something: {exc}") from exc
@@ -299,6 +303,7 @@ class Manifest:
             identity if isinstance(identity, str) else None,
             str(published or ""),
             texts,
+            steps,
         )
 
 
@@ -390,7 +395,9 @@ class HashCache:
         """Write what is new. A cache that cannot be written is no reason to fail: it only costs time."""
         if self.path is None or not self._changed:
             return
-        newest = sorted(self._known.items(), key=lambda item: item[1].used, reverse=True)[:_CACHE_ENTRIES]
+        # Another run may have learnt something meanwhile.
+        known = {**HashCache(self.path)._known, **self._known}
+        newest = sorted(known.items(), key=lambda item: item[1].used, reverse=True)[:_CACHE_ENTRIES]
         value = {key: [known.sha256, known.size, int(known.pointer), known.used] for key, known in newest}
         beside = f"{self.path}.{secrets.token_hex(4)}"
         try:

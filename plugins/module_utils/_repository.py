@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ansible_collections.gpufleet.triton.plugins.module_utils import _tree
-from ansible_collections.gpufleet.triton.plugins.module_utils._content import Candidate, Folder, Store, read_folder
+from ansible_collections.gpufleet.triton.plugins.module_utils._content import Candidate, Folder, Store, config_text, read_folder
 from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import (
     CONFIG,
     EXCLUDE,
@@ -62,7 +62,8 @@ _DIRECTORY_MODE, _FILE_MODE, _EXECUTABLE_MODE = 0o755, 0o644, 0o755
 _KEPT_LEFTOVERS = 86400.0
 _WORKERS = 4
 _SHORTEST_DIGEST = 8
-_LONGEST_TEXT = 1 << 20
+#: Of a signature, which has a row for each file of the model.
+_LONGEST_TEXT = 16 << 20
 _MARKER = "marker.json"
 #: In an inbox or a fetch folder that a publication uses: if nobody holds the lock, that publication is dead.
 _CLAIM = "publishing"
@@ -102,6 +103,8 @@ class Wanted:
     texts: dict[str, str] = field(default_factory=dict)
     remote: dict[str, t.Any] | None = None
     source: dict[str, t.Any] = field(default_factory=dict)
+    #: The models that it runs, if it is an ensemble.
+    steps: list[str] = field(default_factory=list)
     folder: str | None = None
 
     @classmethod
@@ -126,6 +129,7 @@ class Outcome:
     digest: str | None = None
     previous_digest: str | None = None
     versions: list[int] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
     bytes: int = 0
     files: int = 0
     changes: dict[str, list[str]] = field(default_factory=lambda: {"added": [], "changed": [], "removed": []})
@@ -138,7 +142,7 @@ class Outcome:
     error: RepositoryError | None = None
 
     def as_row(self, planned: bool = False) -> dict[str, t.Any]:
-        names = ["name", "action", "digest", "previous_digest", "versions", "bytes", "files", "changes", "reasons"]
+        names = ["name", "action", "digest", "previous_digest", "versions", "steps", "bytes", "files", "changes", "reasons"]
         if planned:
             names += ["lacks", "needs_fetch", "sizes"]
         return {name: getattr(self, name) for name in names}
@@ -203,14 +207,17 @@ class Repository:
         self.settings = settings
         self.sources = sources
         self.check_mode = check_mode
-        data = os.path.join(os.path.realpath(settings.root), "data")
-        self.models = os.path.join(data, "models")
+        # Without links, as the kernel names mounts.
+        data = os.path.realpath(os.path.join(settings.root, "data"))
+        self.models = os.path.realpath(os.path.join(data, "models"))
         self.private = os.path.join(data, ".gpufleet")
         self.staging = os.path.join(self.private, "staging")
         self.releases = os.path.join(self.private, "releases")
         self.cache = HashCache(os.path.join(self.private, "hashes.json"))
         #: Nothing is there yet, and check mode tells what would be.
         self.bare = False
+        #: Where models were swapped, until all of the call are done.
+        self._swapped: list[tuple[str, str, int]] = []
 
     # What is asked of it
 
@@ -225,10 +232,10 @@ class Repository:
             outcome = Outcome(want.name)
             outcomes.append(outcome)
             with _explained(outcome, "look at"):
-                decision = self._decide(want, outcome, store)
+                decision = self._decide_again(want, outcome, store)
                 if decision.entries is not None and outcome.action in (PUBLISHED, REPAIRED) and not self.bare:
                     needed = _bytes(decision.entries) if outcome.action == PUBLISHED or decision.drift.content else 0
-                    _check_room(outcome.name, needed, free)
+                    _check_room(outcome.name, needed, free, self._staged(decision.entries, store) if needed else 0)
                     free -= needed
         if all(outcome.action == NONE and outcome.error is None for outcome in outcomes):
             self._recover_if_needed(left_behind=True)
@@ -259,6 +266,11 @@ class Repository:
                 for want, outcome in zip(wants, outcomes):
                     with _explained(outcome, _VERBS[want.state]):
                         self._apply_one(want, outcome, store, uses)
+                # Not before: another model of the call may get its content from a release that is one too many.
+                for staged, name, keep in self._swapped:
+                    self._prune(name, keep)
+                    # Last, so that recovery does the rest if this is interrupted.
+                    self._trash(staged)
             except OSError as exc:
                 raise os_error(f"Cannot work on {self.private}", exc) from exc
             finally:
@@ -341,6 +353,12 @@ class Repository:
             os.mkdir(path, 0o700)
             if uid is not None:
                 os.chown(path, uid, -1)
+        except PermissionError as exc:
+            # A file server may not let root give a folder away.
+            if not os.path.isdir(path):
+                raise os_error(f"Cannot make the folder {path}", exc) from exc
+            self._discard(path)
+            return None
         except OSError as exc:
             raise os_error(f"Cannot make the folder {path}", exc) from exc
         return path
@@ -367,6 +385,11 @@ class Repository:
             self._discard(place)
         self.cache.save()
         return answers, failed
+
+    def discard(self, paths: t.Iterable[str]) -> None:
+        """Remove content that was fetched and is not wanted after all. Nothing but fetch folders and inboxes goes."""
+        for path in filter(None, map(self._leftover, paths)):
+            self._discard(path)
 
     # The place
 
@@ -415,7 +438,10 @@ class Repository:
             raise os_error(f"Cannot write to {self.private}", exc) from exc
 
     def _make_directory(self, path: str, mode: int) -> None:
-        if not os.path.isdir(path):
+        if os.path.isdir(path):
+            return
+        # Two runs may be the first here.
+        with contextlib.suppress(FileExistsError):
             os.mkdir(path, mode)
             os.chmod(path, mode)
             self._chown(path)
@@ -594,6 +620,16 @@ class Repository:
 
     # What is needed
 
+    def _decide_again(self, want: Wanted, outcome: Outcome, store: Store) -> _Decision:
+        """Decide without the lock: where another run swaps the model meanwhile, what is looked at goes away."""
+        before = _inode(os.path.join(self.models, want.name))
+        try:
+            return self._decide(want, outcome, store)
+        except FileNotFoundError:
+            if _inode(os.path.join(self.models, want.name)) == before:
+                raise
+        return self._decide(want, outcome, store)
+
     def _decide(self, want: Wanted, outcome: Outcome, store: Store) -> _Decision:
         _check_name(want.name)
         live = self._live(want.name)
@@ -601,6 +637,7 @@ class Repository:
         outcome.digest = live.digest
         if live.manifest:
             outcome.content(live.manifest.entries)
+            outcome.steps = list(live.manifest.steps)
         decision = _Decision(want, live, outcome)
         if want.state == ABSENT:
             self._decide_absent(decision)
@@ -634,6 +671,7 @@ class Repository:
         removed = decision.live.manifest.entries if decision.live.manifest else self._content_of(decision.live)
         outcome.changes["removed"] = [entry.path for entry in removed]
         outcome.digest = None
+        outcome.steps = []
         outcome.content([])
 
     def _decide_rolled_back(self, decision: _Decision) -> None:
@@ -650,7 +688,8 @@ class Repository:
                     f"choose one of: {there}",
                 )
             prefix = f"sha256:{digits}"
-            if live.digest and live.digest.startswith(prefix):
+            if (live.digest or (live.exists and digest_of(self._content_of(live))) or "").startswith(prefix):
+                self._check_live(want.name, live)
                 outcome.reasons.append("that release is live")
                 return
             others = [release for release in others if release.digest.startswith(prefix)]
@@ -666,13 +705,23 @@ class Repository:
             )
         decision.release = others[0]
         outcome.action = ROLLED_BACK
-        outcome.digest = others[0].digest
+        outcome.digest = others[0].folder.digest
         outcome.reasons.append(f"wanted the release that was retired {others[0].when}")
         manifest = others[0].folder.manifest
+        outcome.steps = list(manifest.steps) if manifest else []
         after = list(manifest.entries) if manifest else self._content_of(others[0].folder)
         outcome.content(after)
         before = list(live.manifest.entries) if live.manifest else self._content_of(live)
         _compare(before, after, outcome)
+
+    def _check_live(self, name: str, live: Folder) -> None:
+        drift = self._drift(live.path, live.manifest) if live.manifest else _Drift()
+        if drift.content:
+            raise RepositoryError(
+                f"Cannot roll back model {name!r} to {live.digest}: it is live, and damaged",
+                "; ".join(drift.reasons()),
+                "publish that content again",
+            )
 
     def _content_of(self, folder: Folder) -> list[FileEntry]:
         """The content of a folder without a manifest, as far as it could be a model's."""
@@ -693,6 +742,7 @@ class Repository:
             self._decide_by_identity(decision)
             return
         outcome = decision.outcome
+        outcome.steps = want.steps
         rows = self._with_sizes(want.files, store, outcome)
         if rows is None:
             outcome.action, outcome.needs_fetch, outcome.digest = PUBLISHED, True, None
@@ -791,7 +841,9 @@ class Repository:
             return
         noted = {name: value for name, value in self._noted_identities().items() if os.path.isdir(os.path.join(self.models, name))}
         noted[want.name] = [live.manifest.digest, identity]
-        _tree.replace(os.path.join(self.private, "identities.json"), json.dumps(noted).encode())
+        # It only saves time.
+        with contextlib.suppress(OSError):
+            _tree.replace(os.path.join(self.private, "identities.json"), json.dumps(noted).encode())
 
     def _decide_by_drift(self, decision: _Decision, manifest: Manifest) -> None:
         drift = self._drift(decision.live.path, manifest)
@@ -809,9 +861,9 @@ class Repository:
         if outcome.action == NONE:
             self._note_identity(want, decision.live)
         elif outcome.action == REMOVED:
-            self._remove(decision)
+            self._remove(decision, store)
         elif decision.release:
-            self._roll_back(decision, decision.release)
+            self._roll_back(decision, decision.release, store)
         elif outcome.action == REPAIRED and not decision.drift.content and decision.live.manifest:
             self._repair_attributes(decision, decision.live.manifest)
         elif outcome.action in (PUBLISHED, REPAIRED):
@@ -829,8 +881,9 @@ class Repository:
                 "it was not sent, or was removed meanwhile",
                 "run it again",
             )
-        copied = [entry for entry in entries if not self._can_move(store.find(entry.sha256, entry.size), entry, uses)]
-        _check_room(want.name, _bytes(copied), _free(self.models))
+        files = [entry for entry in entries if not entry.is_folder and not is_config_text(entry.path)]
+        copied = [entry for entry in files if not self._can_move(store.find(entry.sha256, entry.size), entry, uses)]
+        _check_room(want.name, _bytes(copied), _free(self.models), self._staged(copied, store))
         staged = self._stage(want.name)
         try:
             self._fill(staged, decision, entries, store, uses)
@@ -838,7 +891,12 @@ class Repository:
         except BaseException:
             self._abandon(staged)
             raise
-        self._retire_old(staged, old, want.name)
+        self._retire_old(staged, old, want.name, store)
+
+    def _staged(self, entries: t.Iterable[FileEntry], store: Store) -> int:
+        """The bytes of content that an interrupted run has brought already: they are part of what is not free."""
+        found = (store.find(entry.sha256, entry.size) for entry in entries if not entry.is_folder and not is_config_text(entry.path))
+        return sum(each.size or 0 for each in found if each is not None and each.path.startswith(self.staging + "/"))
 
     def _can_move(self, candidate: Candidate | None, entry: FileEntry, uses: Counter[str]) -> bool:
         """Whether content can be taken away: no other file of this call needs it, and it is no link to something else."""
@@ -859,7 +917,7 @@ class Repository:
             os.chmod(new, _DIRECTORY_MODE)
             self._chown(new)
         inode = os.lstat(os.path.join(staged, "new")).st_ino if keep is None else keep
-        marker = {"model": name, "inode": inode, "keep": keep is not None}
+        marker = {"model": name, "inode": inode, "keep": keep is not None, "releases": self.settings.keep}
         _tree.replace(os.path.join(staged, _MARKER), json.dumps(marker).encode())
         return staged
 
@@ -881,8 +939,9 @@ class Repository:
                     continue
                 candidate = store.find(entry.sha256, entry.size)
                 move = self._can_move(candidate, entry, uses)
-                # Read before the worker moves or clones it.
-                known = candidate is not None and self.cache.knows(candidate.path, os.stat(candidate.path)) == entry.sha256
+                # What is known of it goes for the file as it is now, not for what the worker may find later.
+                status = os.stat(candidate.path) if candidate else None
+                known = status if candidate and status and self.cache.knows(candidate.path, status) == entry.sha256 else None
                 jobs.append(pool.submit(self._place, want.name, candidate, os.path.join(new, entry.path), entry, move, known))
             try:
                 for job in jobs:
@@ -905,6 +964,7 @@ class Repository:
                 identity=want.full_identity,
                 published=now(),
                 texts={path: (len(text), written[path]) for path, text in texts.items()},
+                steps=tuple(want.steps),
             )
             # Last, so that a folder with a manifest is a whole one.
             self._write(os.path.join(new, MANIFEST), manifest.to_bytes(), _FILE_MODE)
@@ -935,23 +995,29 @@ class Repository:
         _tree.write(path, content, mode)
         self._chown(path)
 
-    def _place(self, name: str, candidate: Candidate | None, target: str, entry: FileEntry, move: bool, known: bool) -> None:
-        """Bring the content of one file to where it is staged, and read it where nothing but a name speaks for it."""
+    def _place(
+        self, name: str, candidate: Candidate | None, target: str, entry: FileEntry, move: bool, known: os.stat_result | None
+    ) -> None:
+        """Bring the content of one file to where it is staged, and read it there unless it is known.
+
+        :param known: the status that the file had when its checksum was known.
+        """
         if candidate is None:
             raise RepositoryError(f"Cannot publish model {name!r}: the content of {entry.path} is not here any more", "", "run it again")
         mode = _EXECUTABLE_MODE if entry.executable else _FILE_MODE
+        found: os.stat_result | None = None
         if move:
+            found = os.lstat(candidate.path)
             os.rename(candidate.path, target)
             self._chown(target)
             os.chmod(target, mode)
             _tree.start_writing(target)
         else:
-            try:
-                _tree.clone(candidate.path, target, mode)
-            except _tree.ChangedError:
-                known = False
+            with contextlib.suppress(_tree.ChangedError):
+                found = _tree.clone(candidate.path, target, mode)
             self._chown(target)
-        if not known and read(target)[:2] != (entry.sha256, entry.size):
+        same = known is not None and found is not None and _tree.signature(found) == _tree.signature(known)
+        if not same and read(target)[:2] != (entry.sha256, entry.size):
             raise RepositoryError(
                 f"Cannot publish model {name!r}: what came for {entry.path} is not what its checksum names",
                 f"it was changed on its way, or while it was read from {candidate.path}",
@@ -1009,21 +1075,24 @@ class Repository:
             _tree.freshen(path, status)
             self.cache.renew(path, status, os.lstat(path))
 
-    def _retire_old(self, staged: str, old: str | None, name: str) -> None:
+    def _retire_old(self, staged: str, old: str | None, name: str, store: Store) -> None:
         """Keep the old content as a release. A damaged copy of what is live is none, and goes with those that are too many."""
+        keep = self.settings.keep
         if old is not None:
-            self._retire(read_folder(old), name)
-        self._prune(name, self.settings.keep)
-        # Last, so that recovery does the rest if this is interrupted.
-        self._discard(staged)
+            folder = read_folder(old)
+            store.add_folder(read_folder(self._retire(folder, name)))
+            # Whoever made it has no other copy, perhaps.
+            keep = keep if folder.manifest else max(1, keep)
+        self._swapped.append((staged, name, keep))
 
-    def _retire(self, folder: Folder, name: str) -> None:
+    def _retire(self, folder: Folder, name: str) -> str:
         digest = folder.digest or digest_of(self._content_of(folder))
-        # The time of a release is when it stopped to be live.
-        os.utime(folder.path)
-        self._to_releases(folder.path, name, digest)
+        # The time of a release is when it stopped to be live: after all others, also where the clock was set back.
+        newest = max([time.time(), *(release.retired + 1 for release in self._releases_of(name))])
+        os.utime(folder.path, (newest, newest))
+        return self._to_releases(folder.path, name, digest)
 
-    def _to_releases(self, path: str, name: str, digest: str) -> None:
+    def _to_releases(self, path: str, name: str, digest: str) -> str:
         parent = os.path.join(self.releases, name)
         self._make_directory(parent, 0o750)
         target = os.path.join(parent, digest[len("sha256:") :])
@@ -1032,6 +1101,7 @@ class Repository:
         os.rename(path, target)
         _tree.sync(parent)
         _tree.sync(os.path.dirname(path))
+        return target
 
     def _prune(self, name: str, keep: int) -> None:
         """Remove the releases beyond those that are kept, and what is live again."""
@@ -1046,13 +1116,13 @@ class Repository:
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(self.releases, name))
 
-    def _remove(self, decision: _Decision) -> None:
-        self._retire(decision.live, decision.want.name)
+    def _remove(self, decision: _Decision, store: Store) -> None:
+        store.add_folder(read_folder(self._retire(decision.live, decision.want.name)))
         _tree.sync(self.models)
         # Whoever removed it by mistake finds it again.
         self._prune(decision.want.name, max(1, self.settings.keep))
 
-    def _roll_back(self, decision: _Decision, release: _Release) -> None:
+    def _roll_back(self, decision: _Decision, release: _Release, store: Store) -> None:
         name = decision.want.name
         self._verify_release(name, release)
         path = release.folder.path
@@ -1065,7 +1135,7 @@ class Repository:
         except BaseException:
             self._abandon(staged)
             raise
-        self._retire_old(staged, old, name)
+        self._retire_old(staged, old, name, store)
 
     def _verify_release(self, name: str, release: _Release) -> None:
         problems = []
@@ -1211,6 +1281,9 @@ class Repository:
             raise RepositoryError(f"Cannot fetch model {row['name']!r}: nothing to fetch it with")
         _check_name(str(row["name"]))
         remote = dict(row.get("remote") or {})
+        # Of what may change while it is copied, the state before: the next run then sees the change.
+        plain = bool(remote.get("folder")) and not remote.get("files")
+        identity = None if plain else self._host_identity(remote)
         content = self.sources.populate(remote, folder, downloads)
         refused: list[RepositoryError] = []
         # What was fetched a moment ago lies where nobody else writes.
@@ -1223,19 +1296,19 @@ class Repository:
         others = [problem for problem in refused if not isinstance(problem, LfsPointerError)]
         if others:
             raise RepositoryError(others[0].what, others[0].why, "; ".join([others[0].remedy, *(str(other) for other in others[1:10])]))
+        texts = {entry.path: config_text(os.path.join(content, entry.path), entry) for entry in entries if is_config_text(entry.path)}
         wanted = {str(path) for path in row.get("texts") or []}
-        texts = {}
         for entry in entries:
-            if is_config_text(entry.path) or (entry.path in wanted and entry.size <= _LONGEST_TEXT):
+            if entry.path in wanted and entry.path not in texts and entry.size <= _LONGEST_TEXT:
                 with contextlib.suppress(UnicodeDecodeError), open(os.path.join(content, entry.path), "rb") as file:
-                    texts[entry.path] = without_digest(file.read()).decode()
+                    texts[entry.path] = file.read().decode()
         return {
             "name": row["name"],
             "folder": content,
             "files": rows_from(entries),
             "texts": texts,
             "lfs": pointers,
-            "host_identity": self._host_identity(remote),
+            "host_identity": digest_of(entries) if plain else identity,
         }
 
     # After an interruption
@@ -1259,7 +1332,7 @@ class Repository:
         if self.check_mode:
             return
         with contextlib.suppress(OSError, RepositoryError):
-            needed = any(name.startswith(("pub-", "trash-")) for name in os.listdir(self.staging))
+            needed = any(name.startswith(("pub-", "trash-")) for name in os.listdir(self.staging)) or any(self._expired())
             if needed or (left_behind and self._claimed()):
                 with _tree.Lock(os.path.join(self.private, "lock"), "clean up", timeout=0):
                     self._recover()
@@ -1275,12 +1348,9 @@ class Repository:
                 if name.startswith("pub-"):
                     self._recover_one(path)
                 elif name.startswith("trash-"):
-                    _tree.remove(path)
-                elif name.startswith(("inbox-", "fetch-")):
-                    self._expire(path)
-                elif name == "downloads":
-                    for item in os.listdir(path):
-                        self._expire(os.path.join(path, item))
+                    self._discard(path)
+            for path in list(self._expired()):
+                self._discard(path)
             for name in os.listdir(self.private):
                 # Beside a file that is replaced; it cannot be in use while the lock is held, but by a plan that then saves nothing.
                 if re.match(r"(?:hashes|identities)\.json\.[0-9a-f]{8}\Z", name):
@@ -1293,44 +1363,67 @@ class Repository:
         with contextlib.suppress(OSError, RepositoryError):
             self._recover_one(staged)
 
-    def _expire(self, path: str) -> None:
+    def _expired(self) -> t.Iterator[str]:
+        """What an interrupted upload or download left, and no later run took up."""
+        names = [name for name in os.listdir(self.staging) if name.startswith(("inbox-", "fetch-"))]
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - os.lstat(path).st_mtime > _KEPT_LEFTOVERS:
-                _tree.remove(path)
+            names += [os.path.join("downloads", name) for name in os.listdir(os.path.join(self.staging, "downloads"))]
+        for path in (os.path.join(self.staging, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - os.lstat(path).st_mtime > _KEPT_LEFTOVERS:
+                    yield path
 
     def _recover_one(self, staged: str) -> None:
         new, old = os.path.join(staged, "new"), os.path.join(staged, "old")
-        try:
-            with open(os.path.join(staged, _MARKER), "rb") as file:
-                marker = json.loads(file.read().decode())
-            name, inode, keep = str(marker["model"]), int(marker["inode"]), bool(marker["keep"])
-        except (OSError, ValueError, KeyError, TypeError):
+        marker = self._marker_of(staged)
+        if marker is None:
             # It ended before there was anything to swap.
-            _tree.remove(staged)
+            self._trash(staged)
             return
+        name, inode, keep, releases = marker
         live = os.path.join(self.models, name)
-        waits = os.path.isdir(new) and os.lstat(new).st_ino == inode
-        if os.path.isdir(old) and not os.path.lexists(live):
+        waits = _inode(new) == inode
+        if _inode(old) is not None and _inode(live) is None:
             # Between the two renames. The new content was whole before the first of them.
             os.rename(new if waits else old, live)
-            self._touch_config(live)
             waits = False
         if waits and keep:
             folder = read_folder(new)
             self._to_releases(new, name, folder.digest or digest_of(self._content_of(folder)))
-        elif os.path.isdir(new) and not waits:
+        elif _inode(new) is not None and not waits:
             old = new
-        if os.path.isdir(old):
+        if _inode(old) is not None:
             self._retire(read_folder(old), name)
-        _tree.remove(staged)
-        self._finish_swap(name)
+        if not waits:
+            self._finish_swap(name, releases)
+        self._trash(staged)
 
-    def _finish_swap(self, name: str) -> None:
+    def _marker_of(self, staged: str) -> tuple[str, int, bool, int] | None:
+        """What a folder in staging was made for. None if that was not said yet: nothing was swapped then."""
+        path = os.path.join(staged, _MARKER)
+        try:
+            with open(path, "rb") as file:
+                marker = json.loads(file.read().decode())
+            return str(marker["model"]), int(marker["inode"]), bool(marker["keep"]), int(marker["releases"])
+        except FileNotFoundError:
+            if all(_inode(os.path.join(staged, name)) is None for name in ("old", os.path.join("new", MANIFEST))):
+                return None
+            why = "it is not there"
+        except (ValueError, KeyError, TypeError) as exc:
+            why = f"it is not one of this version: {exc}"
+        # What lies beside it may be the only copy of a model.
+        raise RepositoryError(
+            f"Cannot clean up {staged}, which an interrupted run left: cannot read {path}",
+            why,
+            "look what is in it, move away what you need, and remove it",
+        )
+
+    def _finish_swap(self, name: str, releases: int) -> None:
         """A swap that ended before the last step of it: give the configuration its new time once more."""
         with contextlib.suppress(RepositoryError):
             if self._live(name).exists:
                 self._touch_config(os.path.join(self.models, name))
-                self._prune(name, self.settings.keep)
+                self._prune(name, releases)
 
 
 _VERBS = {PRESENT: "publish", ABSENT: "remove", VERIFIED: "verify", ROLLED_BACK: "roll back"}
@@ -1348,6 +1441,14 @@ def _explained(outcome: Outcome, verb: str) -> t.Iterator[None]:
     if outcome.error:
         outcome.action = NONE
         outcome.problem(outcome.error.what, outcome.error.why, outcome.error.remedy)
+
+
+def _inode(path: str) -> int | None:
+    """None if there is nothing. What cannot be told is an error, as it may well be there."""
+    try:
+        return os.lstat(path).st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _check_name(name: str) -> None:
@@ -1399,8 +1500,12 @@ def _free(path: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _check_room(name: str, needed: int, free: int) -> None:
-    if free < 2 * needed:
+def _check_room(name: str, needed: int, free: int, staged: int = 0) -> None:
+    """Refuse to begin with what would fill the disk.
+
+    :param staged: how much of what is needed is there already, and so is part of the second copy.
+    """
+    if free + staged < 2 * needed:
         raise RepositoryError(
             f"Cannot publish model {name!r}: there is no room",
             f"{_human(free)} are free, and twice the {_human(needed)} that it needs must be, "

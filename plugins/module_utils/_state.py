@@ -86,6 +86,8 @@ class Wanted:
     versions: tuple[int, ...] = ()
     digest: str | None = None
     config: dict[str, t.Any] | None = None
+    #: Of an ensemble: the models that it runs, where the caller knows them.
+    steps: tuple[str, ...] = ()
 
     def override(self) -> dict[str, t.Any] | None:
         """Return the configuration to send. It replaces the whole config.pbtxt, with the digest in it: so it must carry the digest."""
@@ -217,15 +219,15 @@ def plan(wanted: Wanted, model: Model) -> Step:
 
 
 def waves(steps: t.Sequence[Step]) -> list[list[Step]]:
-    """Order loads: an ensemble comes after its steps, everything else goes at once.
+    """Order loads: an ensemble comes after its steps, everything else goes at once. Unloads go the other way round.
 
-    The steps are known from the configuration sent or from the one served. Where neither is there, Triton itself loads
-    the steps of an ensemble before it, and holds back a second load of the same model.
+    The steps are known from the caller, from the configuration sent or from the one served. Where none is there, Triton
+    itself loads the steps of an ensemble before it, and holds back a second load of the same model.
     """
     needs = {}
     for step in steps:
         config = step.wanted.config if step.wanted.config is not None else step.before.config
-        needs[step.wanted.name] = set(ensemble_steps(config))
+        needs[step.wanted.name] = set(step.wanted.steps or ensemble_steps(config))
     left = list(steps)
     result = []
     while left:

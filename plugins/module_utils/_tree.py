@@ -21,7 +21,8 @@ import socket
 import stat
 import typing as t
 
-from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import RepositoryError, now
+from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import RepositoryError, now, os_error
+from ansible_collections.gpufleet.triton.plugins.module_utils._proc import mounts_below, read_mounts
 from ansible_collections.gpufleet.triton.plugins.module_utils._waiter import Waiter
 
 _FICLONE = 0x40049409
@@ -82,10 +83,10 @@ def move(source: str, target: str) -> None:
     os.rename(source, target)
 
 
-def clone(source: str, target: str, mode: int) -> None:
+def clone(source: str, target: str, mode: int) -> os.stat_result:
     """Copy a file without reading it here: shared blocks where the file system has them, the kernel's copy elsewhere.
 
-    Holes stay holes. A file that changes meanwhile is an error.
+    Holes stay holes. A file that changes meanwhile is an error, after all of it was copied. Returns the status that it had.
     """
     reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -99,6 +100,7 @@ def clone(source: str, target: str, mode: int) -> None:
             os.close(writing)
         if signature(os.fstat(reading)) != signature(before):
             raise ChangedError(source)
+        return before
     finally:
         os.close(reading)
 
@@ -227,7 +229,10 @@ def listing(folder: str) -> dict[str, os.stat_result]:
 
 
 def remove(path: str) -> None:
-    """Remove a file or a tree, if it is there."""
+    """Remove a file or a tree, if it is there. What is mounted in it is somebody else's: then nothing is removed."""
+    inside = mounts_below(os.path.realpath(path), read_mounts())
+    if inside:
+        raise OSError(errno.EBUSY, f"{os.strerror(errno.EBUSY)}: something is mounted at {', '.join(inside)}", path)
     try:
         if stat.S_ISDIR(os.lstat(path).st_mode):
             shutil.rmtree(path)
@@ -305,11 +310,14 @@ class Lock:
 
     def _open(self) -> int:
         try:
-            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except OSError as exc:
-            if not self.shared or exc.errno != errno.EROFS:
-                raise
+            try:
+                return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            except OSError as exc:
+                if not self.shared or exc.errno not in (errno.EROFS, errno.EACCES):
+                    raise
             return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise os_error(f"Cannot open the lock {self.path}", exc) from exc
 
     def _try(self) -> bool:
         try:
@@ -317,7 +325,7 @@ class Lock:
         except OSError as exc:
             if exc.errno in (errno.EAGAIN, errno.EACCES):
                 return False
-            raise
+            raise os_error(f"Cannot lock {self.path}", exc) from exc
         return True
 
     def _note(self, holder: dict[str, t.Any] | None) -> None:

@@ -464,6 +464,12 @@ container:
       type: list
       elements: dict
       sample: [{container_port: 8000/tcp, address: 127.0.0.1, port: 8000}]
+    backends:
+      description: The backends in its C(/opt/tritonserver/backends), null if it does not run or has no such folder.
+      returned: always
+      type: list
+      elements: str
+      sample: [onnxruntime, python]
 image:
   description: The image named by O(image). Null when none is named.
   returned: success

@@ -44,8 +44,9 @@ options:
   models:
     description:
       - Models to work on. Those that do not need each other are loaded at once, see O(parallel).
-      - Unloads are done first. An ensemble is loaded after its steps where the module knows them, that is from O(models[].config) or from
-        what is served. Otherwise Triton itself loads the steps of an ensemble before it.
+      - Unloads are done first, that of an ensemble before those of its steps. An ensemble is loaded after its steps where the module knows
+        them, that is from O(models[].steps), from O(models[].config) or from what is served. Otherwise Triton itself loads the steps of an
+        ensemble before it.
       - A model that fails does not stop the others. The module fails at its end, and names each model that failed with Triton's reason.
     type: list
     elements: dict
@@ -81,6 +82,12 @@ options:
           - B(It is sticky.) A later load without O(models[].config) keeps it, until C(config.pbtxt) gets a newer time or the model is
             unloaded. So removing this option changes nothing. Use O(state=reloaded) once to return to the repository's configuration.
         type: dict
+      steps: &steps
+        description:
+          - Of an ensemble, the models that it runs, as RV(gpufleet.triton.triton_repository#module:models[].steps) names them.
+        type: list
+        elements: str
+        version_added: 0.2.0
   state:
     description:
       - V(loaded) makes sure that the model is READY with the versions, digest and configuration that are wanted.
@@ -96,6 +103,7 @@ options:
   versions: *versions
   digest: *digest
   config: *config
+  steps: *steps
   parallel:
     description:
       - How many models to work on at once.
@@ -304,6 +312,7 @@ def model_options() -> dict[str, t.Any]:
         "versions": {"type": "list", "elements": "int"},
         "digest": {"type": "str"},
         "config": {"type": "dict"},
+        "steps": {"type": "list", "elements": "str"},
     }
 
 
@@ -316,6 +325,7 @@ def wanted_of(params: dict[str, t.Any]) -> list[Wanted]:
             versions=tuple(entry["versions"] or ()),
             digest=entry["digest"] or None,
             config=entry["config"],
+            steps=tuple(entry["steps"] or ()),
         )
         for entry in entries
     ]
@@ -400,6 +410,7 @@ def main() -> None:
                 ("models", "versions"),
                 ("models", "digest"),
                 ("models", "config"),
+                ("models", "steps"),
             ],
             required_by=_argspec.REQUIRED_BY,
             supports_check_mode=True,

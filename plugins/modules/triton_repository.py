@@ -61,7 +61,8 @@ options:
   models:
     description:
       - Models to work on, in one run however many they are.
-      - A model that fails does not stop the others. The module fails at its end, and names each model that failed.
+      - All are checked first, and one that cannot be published stops all before any is touched. One that fails after that does not stop the
+        others. The module fails at its end, and names each model that failed.
       - With an empty list nothing is changed, and RV(on_disk) tells what is there. With O(state=verified) all models of the repository
         are verified then.
     type: list
@@ -326,6 +327,12 @@ models:
       type: list
       elements: int
       sample: [1, 2]
+    steps:
+      description: Of an ensemble, the models that it runs, for O(gpufleet.triton.triton_model#module:models[].steps).
+      returned: always
+      type: list
+      elements: str
+      sample: []
     bytes:
       description: The size of its content.
       returned: always
@@ -402,6 +409,12 @@ versions:
   type: list
   elements: int
   sample: [1, 2]
+steps:
+  description: As in RV(models).
+  returned: when O(name) is given
+  type: list
+  elements: str
+  sample: []
 bytes:
   description: As in RV(models).
   returned: when O(name) is given
@@ -521,6 +534,7 @@ import typing as t
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.parameters import remove_values
 from ansible_collections.gpufleet.triton.plugins.module_utils import _proc, _sources
 from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import RepositoryError
 from ansible_collections.gpufleet.triton.plugins.module_utils._repository import (
@@ -534,10 +548,15 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._repository import
 from ansible_collections.gpufleet.triton.plugins.module_utils._repository_options import module_options
 
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+# What is shorter is part of many a word, and no secret.
+SHORTEST_SECRET = 8
 
 
 class RepositoryModule(AnsibleModule):
     """An AnsibleModule whose request, which carries the headers that lead to the sources, stays out of logs and answers."""
+
+    #: Values of headers, which errors must not show. Not Ansible's own list: that blanks them in paths and checksums as well.
+    secrets: frozenset[str] = frozenset()
 
     def _log_invocation(self) -> None:
         request = self.params.get("_request") or {}
@@ -550,7 +569,9 @@ class RepositoryModule(AnsibleModule):
 
     def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
         self._hide_request()
-        super().fail_json(msg, **kwargs)
+        if "problems" in kwargs:
+            kwargs["problems"] = remove_values(kwargs["problems"], self.secrets)
+        super().fail_json(remove_values(msg, self.secrets), **kwargs)
 
     def _hide_request(self) -> None:
         if self.params.get("_request"):
@@ -574,7 +595,7 @@ def secrets_of(request: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     for row in request.get("models") or []:
         remote = row.get("remote") or {}
         for source in (remote.get("archive") or {}, *(remote.get("files") or {}).values()):
-            yield from (str(value) for value in (source.get("headers") or {}).values() if value)
+            yield from (text for text in map(str, (source.get("headers") or {}).values()) if len(text) >= SHORTEST_SECRET)
 
 
 def id_of(what: str, name: str | None, lookup: t.Callable[[str], int]) -> int | None:
@@ -648,6 +669,9 @@ def run(module: AnsibleModule, request: dict[str, t.Any]) -> t.NoReturn:
         if failed:
             module.fail_json(msg=explain(failed), problems=[problem for outcome in failed for problem in outcome.problems])
         module.exit_json(changed=False, models=answers)
+    if phase == "discard":
+        repository.discard([str(path) for path in request.get("folders") or []])
+        module.exit_json(changed=False)
     wants = [Wanted.from_row(row) for row in rows]
     if request.get("everything"):
         report(module, repository, repository.verify())
@@ -655,7 +679,7 @@ def run(module: AnsibleModule, request: dict[str, t.Any]) -> t.NoReturn:
         report(module, repository, repository.plan(wants), planned=True)
     if phase == "publish":
         report(module, repository, repository.apply(wants, request.get("inbox")))
-    module.fail_json(msg=f"Cannot do {phase!r}: wanted plan, open, fetch or publish.")
+    module.fail_json(msg=f"Cannot do {phase!r}: wanted plan, open, fetch, discard or publish.")
 
 
 def main() -> None:
@@ -666,7 +690,7 @@ def main() -> None:
             msg="Cannot publish: the action plugin gpufleet.triton.triton_repository did not run. "
             "It reads the models on the controller. Call the module by its full name, and not through another action."
         )
-    module.no_log_values.update(secrets_of(request))
+    module.secrets = frozenset(secrets_of(request))
     try:
         run(module, request)
     except RepositoryError as error:

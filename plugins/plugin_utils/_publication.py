@@ -82,6 +82,12 @@ class Publication:
         self.extra: Answer = {}
 
     def run(self) -> Answer:
+        answer = self._run_or_fail()
+        if answer.get("failed"):
+            self._discard_fetched()
+        return answer
+
+    def _run_or_fail(self) -> Answer:
         try:
             return self._run()
         except publish.RefusedError as error:
@@ -102,7 +108,8 @@ class Publication:
         self.single = params["models"] is None
         self.models = publish.models_of(params, self.settings, self.host.find)
         present = [model for model in self.models if model.state == "present"]
-        self._prepare(present)
+        with transfer.Ticker("the controller reads the models", self.host.say):
+            self._prepare(present)
         self._refuse_or_go_on(look=True)
         if not self.models and params["state"] == "verified":
             return self._verify_everything()
@@ -212,7 +219,7 @@ class Publication:
             if sizes and model.entries is not None:
                 publish.take_sizes(model, sizes)
                 publish.check_digest(model)
-        needing = [model for model in todo if self.rows[model.name].get("needs_fetch") or not model.complete]
+        needing = [model for model in todo if self.rows[model.name].get("needs_fetch")]
         here = [model for model in needing if model.fetch_on == "controller" and not model.remote.get("folder")]
         there = [model for model in needing if model not in here]
         for model in here:
@@ -238,6 +245,13 @@ class Publication:
             else:
                 signature = publish.signature_wanted(model, self.settings) or ""
                 self._settle(model, source, source, (row.get("texts") or {}).get(signature))
+
+    def _discard_fetched(self) -> None:
+        """What the host fetched and will not publish is in the way of the next try. What cannot be removed now goes in a day."""
+        folders = [model.fetched for model in self.models if model.fetched]
+        if folders:
+            with contextlib.suppress(HostError):
+                self._call({"phase": "discard", "folders": folders})
 
     def _fetch_here(self, model: publish.Model) -> None:
         root = self._fetched_root(model)

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.gpufleet.triton.plugins.module_utils import _repository_options as spec
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import NameRefusedError, check_name
+from ansible_collections.gpufleet.triton.plugins.module_utils._content import config_text
 from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import (
     CONFIG,
     PARAMETER,
@@ -38,7 +39,6 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import (
     path_problem,
     rows_from,
     scan,
-    without_digest,
 )
 from ansible_collections.gpufleet.triton.plugins.plugin_utils import _pbtxt
 from ansible_collections.gpufleet.triton.plugins.plugin_utils._model_check import check
@@ -50,7 +50,6 @@ if t.TYPE_CHECKING:
 
 ERROR, WARNING = "error", "warning"
 SIGNATURE = "model.sig"
-LARGEST_SIGNATURE = 16 * 1024 * 1024
 
 _SHA256 = re.compile(r"(?:sha256:)?(?P<hex>[0-9a-f]{64})", re.IGNORECASE)
 _PREFIX = re.compile(r"(?:sha256:)?[0-9a-f]{8,64}")
@@ -463,22 +462,15 @@ def read_folder(model: Model, cache: HashCache, settings: Settings) -> None:
             path = os.path.join(model.folder, entry.path)
             model.paths.setdefault(entry.sha256, path)
             if is_config_text(entry.path):
-                read_text(model, entry.path, without_digest(Path(path).read_bytes()))
+                # Settled for as long as it is refused.
+                model.texts[entry.path] = ""
+                model.texts[entry.path] = config_text(path, entry)
     except RepositoryError as error:
         refused.append(error)
     except OSError as error:
         refused.append(RepositoryError(f"Cannot read the folder {model.folder}", str(error), "correct its permissions"))
     for problem in refused:
         model.add(problem.what, problem.why, problem.remedy)
-
-
-def read_text(model: Model, path: str, raw: bytes) -> None:
-    try:
-        model.texts[path] = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        model.add(f"{_place(model, path)}:{line}: it is not UTF-8", "Triton reads configurations as UTF-8", "save the file as UTF-8")
-        model.texts[path] = ""
 
 
 def _place(model: Model, path: str) -> str:
@@ -652,6 +644,9 @@ def check_signature(model: Model, base: t.Sequence[FileEntry], settings: Setting
     try:
         if inside and text is not None:
             raw = text.encode()
+        elif inside and not model.folder:
+            model.add(f"Cannot read the signature {wanted}", "it is longer than 16 MiB, or not text", "have the model signed again")
+            return
         elif inside:
             raw = Path(model.folder, wanted).read_bytes()
         else:
@@ -718,6 +713,7 @@ def plan_row(model: Model) -> dict[str, t.Any]:
         "digest": model.digest,
         "identity": model.identity,
         "files": rows_of(model.entries) if model.entries is not None else None,
+        "steps": step_names(model),
         "remote": model.remote if model.state == "present" and (model.kind == "remote" or model.files) else None,
         "source": model.source,
     }
@@ -730,11 +726,12 @@ def publish_row(model: Model) -> dict[str, t.Any]:
         "digest": digest_of(model.entries) if model.entries is not None else model.digest,
         "files": rows_of(model.entries) if model.entries is not None else None,
         "texts": model.texts,
+        "steps": step_names(model),
         "identity": model.identity,
         "host_identity": model.host_identity,
         "source": model.source,
         "folder": model.fetched,
-        "remote": {"exclude": model.remote["exclude"]} if model.fetched else None,
+        "remote": {"exclude": model.remote["exclude"]} if model.fetched else plan_row(model)["remote"] if model.entries is None else None,
     }
 
 

@@ -121,7 +121,18 @@ def test_a_container_is_told_in_full(engine: _Server) -> None:
         "network_mode": "triton_default",
         "ports": [{"container_port": "8000/tcp", "address": "127.0.0.1", "port": 8000}],
         "labels": {"made.by": "us"},
+        "backends": None,
     }
+
+
+def test_the_backends_of_a_server_are_those_in_its_own_root(tmp_path: Path) -> None:
+    folder = tmp_path / "4711/root/opt/tritonserver/backends"
+    (folder / "python").mkdir(parents=True)
+    (folder / "onnxruntime").mkdir()
+    (folder / "README").write_text("no backend")
+    assert _host.backends_of(4711, str(tmp_path)) == ["onnxruntime", "python"]
+    assert _host.backends_of(4712, str(tmp_path)) is None
+    assert _host.backends_of(None, str(tmp_path)) is None
 
 
 def test_a_container_that_is_not_there_is_none(engine: _Server) -> None:

@@ -265,6 +265,41 @@ def test_unloads_come_before_loads() -> None:
     assert order == ["POST /v2/repository/models/m/unload", "POST /v2/repository/models/new/load"]
 
 
+def test_an_ensemble_is_unloaded_before_its_steps() -> None:
+    """Whatever their order in the list, and at any parallelism: the unload of a step would take the ensemble down."""
+    gone = [row(name, 1, "UNAVAILABLE", "unloaded") for name in ("a", "b", "pair")]
+    _outcomes, _loader, script = go(
+        [Wanted("a", "unloaded"), Wanted("b", "unloaded"), Wanted("pair", "unloaded")],
+        index(ready("a"), ready("b"), ready("pair")),
+        served("a"),
+        served("b"),
+        served("pair", **ensemble("a", "b")),
+        unload("pair"),
+        index(ready("a"), ready("b"), gone[2]),
+        unload("a"),
+        unload("b"),
+        index(*gone, times=2),
+        parallel=4,
+    )
+    unloads = [line for line in script.log if line.endswith("/unload")]
+    assert unloads[0] == "POST /v2/repository/models/pair/unload"
+
+
+def test_the_steps_of_a_new_ensemble_are_known_from_the_caller() -> None:
+    _outcomes, _loader, script = go(
+        [Wanted("pair", steps=("a",)), Wanted("a")],
+        index(row("pair"), row("a")),
+        load("a"),
+        load("pair"),
+        index(ready("pair"), ready("a")),
+        served("a"),
+        served("pair", **ensemble("a")),
+        parallel=4,
+    )
+    loads = [line for line in script.log if line.endswith("/load")]
+    assert loads == ["POST /v2/repository/models/a/load", "POST /v2/repository/models/pair/load"]
+
+
 def test_a_load_waits_for_the_end_of_an_unload() -> None:
     _outcomes, _loader, script = go(
         [Wanted("m")],

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import threading
@@ -15,7 +16,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpufleet.triton.plugins.module_utils import _tree
+from ansible_collections.gpufleet.triton.plugins.module_utils import _repository, _tree
 from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import EXCLUDE, RepositoryError
 from ansible_collections.gpufleet.triton.plugins.module_utils._repository import Outcome, Wanted
 from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.repository_lab import (
@@ -72,6 +73,7 @@ def test_publish(lab: Lab) -> None:
         "digest": digest(ONE),
         "previous_digest": None,
         "versions": [1],
+        "steps": [],
         "bytes": sum(map(len, ONE.values())),
         "files": 3,
         "changes": {"added": sorted(ONE), "changed": [], "removed": []},
@@ -602,6 +604,40 @@ def test_no_room(tmp_path: Path) -> None:
         assert (lab.live("m"), lab.debris()) == (ONE, [])
 
 
+def test_what_an_interrupted_run_brought_is_room_already_taken(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    with mount("-t", "tmpfs", "-o", "size=11m", "none", str(place)):
+        lab = Lab(place / "root")
+        lab.publish("m", ONE)
+        large = {**ONE, "1/weights": random.Random(1).randbytes(4 << 20)}
+        plan = lab.plan(wanted("m", large))
+        assert plan.error is None
+        # The controller is killed after it sent all of it: 7 MiB are free, less than twice what is needed.
+        lab.send(large.values(), plan.lacks)
+        plan = lab.plan(wanted("m", large))
+        assert (plan.error, plan.lacks) == (None, [])
+        assert lab.apply(wanted("m", large)).action == "published"
+        assert lab.live("m") == large
+
+
+def test_the_disk_gets_full_while_a_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    with mount("-t", "tmpfs", "-o", "size=8m", "none", str(place)):
+        lab = Lab(place / "root")
+        lab.publish("m", ONE)
+        large = {**ONE, "1/weights": random.Random(1).randbytes(3 << 20)}
+        inbox = lab.send(large.values(), lab.plan(wanted("m", large)).lacks)
+        # Somebody else fills the disk after the room was looked at.
+        monkeypatch.setattr(_repository, "_check_room", lambda *_arguments: None)
+        (place / "others").write_bytes(b"x" * (4 << 20))
+        twice = {**large, "1/copy": large["1/weights"]}
+        error = error_of(lab.apply(wanted("m", twice), inbox))
+        assert "ENOSPC" in error and "Free some room" in error
+        assert (lab.live("m"), lab.debris()) == (ONE, [])
+
+
 def test_the_disk_gets_full_in_the_middle(tmp_path: Path) -> None:
     place = tmp_path / "small"
     place.mkdir()
@@ -811,6 +847,19 @@ def test_what_cannot_be_fetched(lab: Lab, source: Path) -> None:
     os.mkfifo(source / "1/pipe")
     answers, failed = lab.repository(sources=FolderSources(source)).fetch([{"name": "m", "remote": remote_of(folder=str(source))}])
     assert answers == [] and "It is a pipe" in error_of(failed[0])
+
+
+def test_fetched_content_that_is_refused_is_discarded(lab: Lab, source: Path) -> None:
+    rows = [{"name": "m", "remote": remote_of(archive={"url": "u", "sha256": "0" * 64})}]
+    answers, _failed = lab.repository(sources=FolderSources(source)).fetch(rows)
+    folder = Path(answers[0]["folder"])
+    assert folder.is_dir() and lab.debris() == [folder.parent.name]
+    # Nothing but what was fetched goes, whoever asks.
+    lab.publish("other", ONE)
+    lab.repository().discard([str(source), str(lab.models / "other"), str(lab.private), f"{folder}/../../../../models/other"])
+    assert lab.live("other") == ONE and source.is_dir() and folder.is_dir()
+    lab.repository().discard([str(folder)])
+    assert lab.debris() == []
 
 
 def test_an_inbox_for_a_login(lab: Lab) -> None:

@@ -197,7 +197,7 @@ def test_an_owner_that_does_not_exist(run: Runner, lab: Lab, option: str) -> Non
 def test_without_its_action_plugin(run: Runner, lab: Lab) -> None:
     result = run(MODULE, {"root": str(lab.root), "name": "m"})
     assert "the action plugin" in result["msg"]
-    assert "wanted plan, open, fetch or publish" in run(MODULE, {"root": str(lab.root), "_request": {"phase": "dance"}})["msg"]
+    assert "wanted plan, open, fetch, discard or publish" in run(MODULE, {"root": str(lab.root), "_request": {"phase": "dance"}})["msg"]
 
 
 def test_headers_are_in_no_output_and_no_log(lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,10 @@ class MemoryHost:
             })  # fmt: skip
         return {"models": rows}
 
+    def _discard(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert set(request["folders"]) <= {f"/fetched/{name}" for name in self.fetched}
+        return {}
+
     def _publish(self, request: dict[str, Any]) -> dict[str, Any]:
         if request.get("everything"):
             return {"models": [{"name": name, "action": "verified"} for name in sorted(self.live)]}
@@ -367,7 +371,9 @@ def test_an_archive_is_fetched_by_the_host_once(tmp_path: Path, host: MemoryHost
 def test_what_the_host_fetched_is_checked_as_everything_else_is(tmp_path: Path, host: MemoryHost) -> None:
     host.sources["a"] = {"config.pbtxt": b"nope: 1\n", "1/model.py": b"pass\n"}
     result = run(host, ARCHIVE, model(tmp_path, "good"))
-    assert host.phases == ["plan", "fetch"]
+    # What came and is not wanted does not stay.
+    assert host.phases == ["plan", "fetch", "discard"]
+    assert host.requests[-1]["folders"] == ["/fetched/a"]
     assert "a/config.pbtxt:1:1" in result["msg"]
     assert host.live == {}
 
