@@ -40,10 +40,10 @@ unit: venv collections programs ## Unit tests; ARGS="-k waiter" chooses
 build-test: venv collections ## Build the collection, install the archive elsewhere, use it from there
 	pytest tests/packaging $(ARGS)
 
-integration: venv images ## ansible-test integration against a real tritonserver; TARGET=triton_model runs one
+integration: venv programs images ## ansible-test integration against a real tritonserver; TARGET=triton_model runs one
 	tools/ansible-test.sh integration --color no $(TARGET) $(ARGS)
 
-molecule: venv collections images models ## Molecule scenarios; SCENARIO=default runs one, COMMAND=converge stops there
+molecule: venv collections programs images models ## Molecule scenarios; SCENARIO=default runs one, COMMAND=converge stops there
 	@for scenario in $(or $(SCENARIO),$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))); do \
 	    molecule $(or $(COMMAND),test) --scenario-name "$$scenario" $(ARGS); \
 	done
@@ -90,7 +90,7 @@ models: venv ## Train the demo's classifier, unless its weights are there
 engine: ## Start a Docker Engine if none answers
 	@$(lab) engine start
 
-programs: ## Install the programs that the unit tests run, where missing
+programs: ## Install the programs that the tests run, where missing
 	@$(lab) programs
 
 images: venv ## Build the lab's images where missing

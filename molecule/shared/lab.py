@@ -9,7 +9,7 @@ build) from the roles under test, as a real server would. Standard library only:
 environment exists, and on a machine without an engine.
 
   lab.py engine start|stop|status     an engine that answers is used as it is; what this starts, only this stops
-  lab.py programs                     install what the tests run beside Python: rclone, zstd
+  lab.py programs                     install what the tests run beside Python: rclone, zstd, ...
   lab.py images                       build what is missing; images are tagged by the content of their recipe
   lab.py up LAB HOST...               containers LAB-HOST, booted, in a network of their own
   lab.py down LAB                     remove the lab's containers, volumes and network
@@ -48,8 +48,8 @@ HOST_PACKAGES = (
 )
 # Downloaded, not installed: the roles (and one test) install them, and a lab that is made ten times asks the mirror once.
 HOST_CACHED_PACKAGES = "docker.io docker-cli docker-compose docker-registry python3-requests python3-docker"
-# Programs that the unit tests run for real, and the Debian package of each.
-TEST_PROGRAMS = {"rclone": "rclone", "zstd": "zstd", "openssl": "openssl"}
+# Programs that the tests run for real on the controller, and the Debian package of each.
+TEST_PROGRAMS = {"rclone": "rclone", "zstd": "zstd", "openssl": "openssl", "ssh": "openssh-client"}
 # Debian 12 for Triton: its Python backend reads the outputs of a model as NumPy 1 lays them out, and with the NumPy 2 of
 # Debian 13 every output is empty.
 TRITON_SUITE = "bookworm"

@@ -29,7 +29,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 
-from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import RepositoryError, os_error
+from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import MAX_ENTRIES, RepositoryError, os_error
 from ansible_collections.gpufleet.triton.plugins.module_utils._proc import CommandResult
 
 #: A _proc.run with its way to run commands: argv, timeout.
@@ -37,7 +37,7 @@ Run = t.Callable[..., CommandResult]
 
 _CHUNK = 1 << 18
 _BLOCK = 512
-_MAX_MEMBERS = 100_000
+_MAX_MEMBERS = MAX_ENTRIES
 _MAX_DEPTH = 64
 _MAX_NAME = 255
 _MAX_PATH = 2048
@@ -45,6 +45,10 @@ _MAX_PATH = 2048
 _MAX_EXTENDED = 1 << 20
 _MAX_PADDING = 16 << 20
 _MAX_LINKS = 40
+# Parts of paths to go through for all links together: twenty for each of as many links as there may be members.
+_MAX_STEPS = 2_000_000
+# The directory of a zip is read as one piece. This leaves 600 bytes for each member.
+_MAX_DIRECTORY = 64 << 20
 # What one needs to read an archive packed with the widest window that a tool gives without being asked twice.
 _MEMORY = 1 << 30
 _WINDOW = f"unpacking it takes more than {_MEMORY >> 20} MiB of memory"
@@ -54,9 +58,12 @@ _FILE_TOO_LARGE = (-25, 153)
 _UNPACK_TIMEOUT = 6 * 3600.0
 _AGAIN = "get it again, and check it against its publisher's checksum"
 _LARGER = "raise max_unpacked if the archive is meant to be that large"
+_FEWER = "pack fewer files, for example many small ones as one"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # What macOS adds to the archives that it packs.
 _FOREIGN_TOPS = frozenset({"__MACOSX"})
+# The programs that unpack a .tar.zst, and their packages.
+_ZSTD_NEEDS = {"timeout": "coreutils", "prlimit": "util-linux", "zstd": "zstd"}
 
 
 class ArchiveError(RepositoryError):
@@ -112,6 +119,10 @@ def unpack(path: str, dest: str, max_bytes: int, run: Run, name: str = "") -> No
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def _too_many() -> t.NoReturn:
+    raise _BadError(f"it has more than {_MAX_MEMBERS} members", _FEWER)
+
+
 def _said(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
@@ -136,6 +147,13 @@ def _writing() -> t.Iterator[None]:
 
 
 Parts = tuple[str, ...]
+
+
+def is_foreign(parts: Parts) -> bool:
+    """Whether a member is left out, as macOS has added it to the archive."""
+    return parts[0] in _FOREIGN_TOPS or parts[-1].startswith("._") or parts[-1] == ".DS_Store"
+
+
 _FOLDER, _FILE = "folder", "file"
 
 
@@ -153,11 +171,13 @@ class _Tree:
         self.written = 0
         self.members = 0
         self._made: dict[Parts, str | _Link] = {(): _FOLDER}
+        self._sizes: dict[Parts, int] = {}
+        self._steps = 0
 
     def count(self) -> None:
         self.members += 1
         if self.members > _MAX_MEMBERS:
-            raise _BadError(f"it has more than {_MAX_MEMBERS} members", "split it, or unpack it yourself and give the folder")
+            _too_many()
 
     def parts(self, name: str) -> Parts | None:
         """The path of a member, checked; None for the top folder and for what macOS adds."""
@@ -177,9 +197,7 @@ class _Tree:
             raise _BadError(f"the path {shown} leads out of the archive")
         if length > _MAX_PATH or len(parts) > _MAX_DEPTH or any(len(part.encode()) > _MAX_NAME for part in parts):
             raise _BadError(f"the path {shown} is too long or too deep")
-        if not parts or parts[0] in _FOREIGN_TOPS or parts[-1].startswith("._") or parts[-1] == ".DS_Store":
-            return None
-        return parts
+        return None if not parts or is_foreign(parts) else parts
 
     def full(self, parts: Parts) -> str:
         return os.path.join(self.folder, *parts)
@@ -213,6 +231,7 @@ class _Tree:
     def make_file(self, parts: Parts, pieces: t.Iterable[bytes], executable: bool) -> None:
         self._claim(parts, _FILE)
         mode = 0o755 if executable else 0o644
+        before = self.written
         with _writing():
             handle = os.open(self.full(parts), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with os.fdopen(handle, "wb", buffering=0) as file:
@@ -225,6 +244,7 @@ class _Tree:
                         view = view[file.write(view) :]
             with _writing():
                 os.fchmod(file.fileno(), mode)
+        self._sizes[parts] = self.written - before
 
     def copy_file(self, parts: Parts, name: str) -> None:
         """A hard link: another file with the content of an earlier one."""
@@ -251,15 +271,36 @@ class _Tree:
         """Make the links, and return the folder that is the content."""
         if _FILE not in self._made.values():
             raise _BadError("it holds no file", "check that it is the archive of a model")
-        for parts, kind in self._made.items():
-            if isinstance(kind, _Link):
-                aim = self._resolve(parts, kind)
-                with _writing():
-                    os.symlink(os.path.relpath("/" + "/".join(aim), "/" + "/".join(parts[:-1])), self.full(parts))
+        aims = {parts: self._resolve(parts, kind) for parts, kind in self._made.items() if isinstance(kind, _Link)}
+        self._follow(aims)
+        for parts, aim in aims.items():
+            with _writing():
+                os.symlink(os.path.relpath("/" + "/".join(aim), "/" + "/".join(parts[:-1])), self.full(parts))
         tops = [parts for parts in self._made if len(parts) == 1]
         if len(tops) == 1 and self._made[tops[0]] == _FOLDER and not tops[0][0].isdigit():
             return self.full(tops[0])
         return self.folder
+
+    def _follow(self, aims: t.Mapping[Parts, Parts]) -> None:
+        """Count what publishing will find: it follows links, so that each makes a copy of what it leads to."""
+        inside: dict[Parts, list[Parts]] = {}
+        for parts in self._made:
+            if parts:
+                inside.setdefault(parts[:-1], []).append(parts)
+        members = size = 0
+        todo: list[Parts] = [()] if aims else []
+        while todo:
+            for parts in inside.get(todo.pop(), ()):
+                aim = aims.get(parts, parts)
+                members += 1
+                size += self._sizes.get(aim, 0)
+                if members > _MAX_MEMBERS:
+                    why = f"its links lead in a circle, or make more than {_MAX_MEMBERS} files and folders of it"
+                    raise _BadError(why, "pack it with what the links lead to in their place, and once only")
+                if size > self.max_bytes:
+                    raise _BadError(f"its content is larger than the limit of {self.max_bytes} bytes when its links are followed", _LARGER)
+                if self._made[aim] == _FOLDER:
+                    todo.append(aim)
 
     def _resolve(self, parts: Parts, link: _Link) -> Parts:
         """What a link leads to in the end: a file or a folder of the archive, and none that the link lies in."""
@@ -270,6 +311,9 @@ class _Tree:
             raise _BadError(f"the link {_shown(parts)} leads to the absolute path {link.target!a}")
         while todo:
             part = todo.pop()
+            self._steps += 1
+            if self._steps > _MAX_STEPS:
+                raise _BadError(f"its links have more than {_MAX_STEPS} parts to follow", "pack it with files in place of its links")
             if part in ("", "."):
                 continue
             if part == "..":
@@ -384,8 +428,10 @@ def _read_zstd(path: str, tree: _Tree, run: Run) -> None:
 
 def _explain_zstd(done: CommandResult, max_bytes: int) -> t.NoReturn:
     cause = done.cause()
-    if "No such file or directory" in cause and ("zstd" in cause or "prlimit" in cause):
-        raise _BadError("that needs the program zstd, which is not installed", "install the package zstd where the archive is unpacked")
+    for program, package in _ZSTD_NEEDS.items():
+        if shutil.which(program) is None:
+            remedy = f"install the package {package} where the archive is unpacked"
+            raise _BadError(f"that needs the program {program}, which is not installed", remedy)
     if done.rc in _FILE_TOO_LARGE or "File too large" in cause:
         raise _BadError(f"its content is larger than the limit of {max_bytes} bytes", _LARGER)
     if "No space left" in cause:
@@ -616,9 +662,64 @@ def _read_member(tar: _Tar, header: _Header, name: str, parts: Parts | None, tre
 
 # Of the others, zipfile takes what a piece of an archive gives at once: of bzip2, gigabytes of memory for some hundred bytes.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# The end record; what leads to that of zip64 and stands between both; that of zip64; an entry with the lengths that follow it.
+_ZIP_END = struct.Struct("<4s6xHL4x2x")
+_ZIP64_LOCATOR = struct.Struct("<4s4xQ4x")
+_ZIP64_END = struct.Struct("<4s28xQQ8x")
+_ZIP_ENTRY = struct.Struct("<4s24x3H12x")
+_MAX_COMMENT = (1 << 16) - 1
+
+
+def _check_directory(file: t.BinaryIO) -> None:
+    """Refuse a directory that is too large: zipfile takes in all of it at once, some hundred bytes of memory for each entry."""
+    length = file.seek(0, os.SEEK_END)
+    tail = file.seek(max(0, length - _ZIP_END.size - _MAX_COMMENT))
+    last = file.read()
+    # zipfile's own way to find it, so that both find the same.
+    plain = last[-_ZIP_END.size :]
+    at = len(last) - _ZIP_END.size if plain[:4] == b"PK\5\6" and plain[-2:] == b"\0\0" else last.rfind(b"PK\5\6")
+    if at < 0 or at + _ZIP_END.size > len(last):
+        raise EOFError("it has no directory")
+    _mark, entries, size = _ZIP_END.unpack_from(last, at)
+    end = tail + at
+    before = end - _ZIP64_LOCATOR.size - _ZIP64_END.size
+    if before >= 0:
+        file.seek(before)
+        wide, locator = file.read(_ZIP64_END.size), file.read(_ZIP64_LOCATOR.size)
+        if locator[:4] == b"PK\6\7":
+            mark, entries, size = _ZIP64_END.unpack(wide)
+            end = before
+            # Some versions of zipfile go by what is said, and others by what is there.
+            if mark != b"PK\6\6" or _ZIP64_LOCATOR.unpack(locator)[1] != before:
+                raise ValueError("the end of its directory is not where it says")
+    if entries > _MAX_MEMBERS:
+        _too_many()
+    if size > _MAX_DIRECTORY:
+        raise _BadError(f"its directory has {size} bytes, more than the limit of {_MAX_DIRECTORY}", _FEWER)
+    if size > end:
+        raise EOFError("a part of its directory is missing")
+    _count_entries(file, end - size, end, entries)
+
+
+def _count_entries(file: t.BinaryIO, at: int, end: int, wanted: int) -> None:
+    """The number of entries is only said; what zipfile goes by is the size."""
+    found = 0
+    while at < end:
+        file.seek(at)
+        head = file.read(_ZIP_ENTRY.size)
+        if len(head) < _ZIP_ENTRY.size or head[:4] != b"PK\1\2":
+            raise ValueError("its directory is malformed")
+        found += 1
+        if found > wanted:
+            break
+        at += _ZIP_ENTRY.size + sum(_ZIP_ENTRY.unpack(head)[1:])
+    if found != wanted:
+        raise ValueError(f"its directory has not {wanted} entries, as it says")
 
 
 def _read_zip(path: str, tree: _Tree) -> None:
+    with open(path, "rb") as file:
+        _check_directory(file)
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         tree.room_for(sum(info.file_size for info in members), "all members together")

@@ -29,6 +29,7 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
     Options,
     Stream,
     Transport,
+    shown_url,
 )
 from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import RepositoryError, os_error
 
@@ -46,6 +47,9 @@ _CHUNK = 1 << 20
 # What a connection must bring for the next break to count as the first one.
 _HEADWAY = 1 << 20
 _LONGEST_PAUSE = 60.0
+# How long whoever fetches the same file may take without a byte of headway: to check what is there, or between two tries.
+_LOCK_PATIENCE = 600.0
+_LOCK_POLL = 0.2
 
 
 class FetchError(RepositoryError):
@@ -78,11 +82,6 @@ def checksum(text: t.Any, where: str = "checksum") -> str:
     return match[1].lower()
 
 
-def shown(url: str) -> str:
-    """A URL without what may be a secret in it: user, password, query and fragment."""
-    return re.sub(r"//[^/@]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0])
-
-
 def download(
     url: str,
     dest: str,
@@ -106,11 +105,11 @@ def download(
     """
     if REQUESTS_IMPORT_ERROR is not None:
         raise FetchError(
-            f"Cannot fetch {shown(url)}: the Python library requests is missing",
+            f"Cannot fetch {shown_url(url)}: the Python library requests is missing",
             "",
             "install the package python3-requests where the file is fetched",
         )
-    wanted = checksum(sha256, shown(url))
+    wanted = checksum(sha256, shown_url(url))
     request = _Request(
         url,
         tuple((headers or {}).items()),
@@ -127,7 +126,7 @@ def download(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _remove(dest + ".part", dest + ".part.json")
-        raise _as_fetch_error(os_error(f"Cannot fetch {shown(url)} to {dest}", error)) from error
+        raise _as_fetch_error(os_error(f"Cannot fetch {shown_url(url)} to {dest}", error)) from error
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,9 @@ class _Request:
 
     def check(self, url: str, came_from: str = "") -> None:
         """Refuse a URL before anything is sent to it."""
-        sent = f"Cannot follow the redirect of {shown(came_from)} to {shown(url)}" if came_from else f"Cannot fetch {shown(url)}"
+        sent = f"Cannot fetch {shown_url(url)}"
+        if came_from:
+            sent = f"Cannot follow the redirect of {shown_url(came_from)} to {shown_url(url)}"
         scheme = urlsplit(url).scheme.lower() if _splits(url) else ""
         if scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise FetchError(sent, "wanted a URL of the form https://HOST/PATH", "correct the URL")
@@ -170,14 +171,15 @@ class _Request:
                     return
                 location = stream.headers.get("Location", "")
             if not location:
-                raise FetchError(f"Cannot fetch {shown(url)}", f"the answer is a redirect ({stream.status}) to nowhere", "correct the URL")
+                why = f"the answer is a redirect ({stream.status}) to nowhere"
+                raise FetchError(f"Cannot fetch {shown_url(url)}", why, "correct the URL")
             following = urljoin(url, location) if _splits(location) else location
             self.check(following, came_from=url)
             if _origin(following)[0] != origin:
                 # They were meant for the server that was named. Once left, nobody may send us back there with them.
                 headers = ()
             url = following
-        raise FetchError(f"Cannot fetch {shown(self.url)}", f"it redirects more than {_MAX_REDIRECTS} times", "correct the URL")
+        raise FetchError(f"Cannot fetch {shown_url(self.url)}", f"it redirects more than {_MAX_REDIRECTS} times", "correct the URL")
 
 
 @dataclass
@@ -253,13 +255,14 @@ class _Download:
         total = int(length) if length.isdigit() else None
         self.sure = total is not None or "chunked" in stream.headers.get("Transfer-Encoding", "").lower()
         self.hint = _hint(stream)
+        what = f"Cannot fetch {shown_url(url)}"
         if stream.status == 206 and self.size:
             match = _CONTENT_RANGE.match(stream.headers.get("Content-Range", ""))
             whole = int(match[3]) if match and match[3] != "*" else None
             if not match or int(match[1]) != self.size or (total is not None and int(match[2]) != self.size + total - 1):
-                raise _Retry(FetchError(f"Cannot fetch {shown(url)}", "the server answers with another range than asked for"), anew=True)
+                raise _Retry(FetchError(what, "the server answers with another range than asked for"), anew=True)
             if self.validator and _validator(stream) and self.validator not in (_validator(stream), stream.headers.get("Last-Modified")):
-                raise _Retry(FetchError(f"Cannot fetch {shown(url)}", "the file changes on the server while it is fetched"), anew=True)
+                raise _Retry(FetchError(what, "the file changes on the server while it is fetched"), anew=True)
             self.resumed = True
             return whole
         if stream.status == 200:
@@ -270,13 +273,13 @@ class _Download:
             match = _UNSATISFIED.match(stream.headers.get("Content-Range", ""))
             if match and int(match[1]) == self.size:
                 raise _Complete
-            raise _Retry(FetchError(f"Cannot fetch {shown(url)}", "the file on the server is shorter than what came of it"), anew=True)
+            raise _Retry(FetchError(what, "the file on the server is shorter than what came of it"), anew=True)
         raise self._refused(stream, url)
 
     def _refused(self, stream: Stream, url: str) -> Exception:
         status = stream.status
-        moved = "" if url == self.request.url else f" (redirected from {shown(self.request.url)})"
-        what = f"Cannot fetch {shown(url)}{moved}"
+        moved = "" if url == self.request.url else f" (redirected from {shown_url(self.request.url)})"
+        what = f"Cannot fetch {shown_url(url)}{moved}"
         if status in (401, 403):
             names = ", ".join(sorted(name for name, _value in self.request.headers)) or "none"
             why = f"wanted status 200, got {status}: the server refuses access; headers sent to the named host: {names}"
@@ -297,7 +300,7 @@ class _Download:
         free = stats.f_bavail * stats.f_frsize
         if total - self.size > free:
             raise FetchError(
-                f"Cannot fetch {shown(url)}: no room in {os.path.dirname(self.dest)}",
+                f"Cannot fetch {shown_url(url)}: no room in {os.path.dirname(self.dest)}",
                 f"wanted {total - self.size} bytes more, free are {free}",
                 "free some room on that file system",
             )
@@ -306,7 +309,7 @@ class _Download:
         if self.max_bytes is not None and size > self.max_bytes:
             _remove(self.dest + ".part", self.dest + ".part.json")
             raise FetchError(
-                f"Cannot fetch {shown(url)}: it is larger than the limit of {self.max_bytes} bytes",
+                f"Cannot fetch {shown_url(url)}: it is larger than the limit of {self.max_bytes} bytes",
                 "",
                 "raise the limit for unpacked content (max_unpacked) if the file is meant to be that large",
             )
@@ -327,7 +330,7 @@ class _Download:
         if got != self.wanted:
             # What was begun in an earlier run may be of another file than the rest.
             cause = FetchError(
-                f"Cannot use {shown(self.request.url)}: it has another checksum than wanted",
+                f"Cannot use {shown_url(self.request.url)}: it has another checksum than wanted",
                 f"wanted sha256:{self.wanted}, got sha256:{got} ({self.size} bytes{self.hint})",
                 "check that the URL names that very file; if the publisher changed it on purpose, correct the checksum",
             )
@@ -363,7 +366,7 @@ class _Download:
 
     def _source(self) -> str:
         # A signed URL has another query each time, and is a secret.
-        return hashlib.sha256(shown(self.request.url).encode()).hexdigest()
+        return hashlib.sha256(re.split(r"[?#]", self.request.url, maxsplit=1)[0].encode()).hexdigest()
 
     def _read_note(self) -> dict[str, t.Any] | None:
         try:
@@ -408,7 +411,9 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _with(options: Options, origin: str, headers: tuple[tuple[str, str], ...]) -> Options:
-    return replace(options, url=origin, headers=headers)
+    # What is meant for this machine, and may be plain http with headers for that, goes to no other.
+    proxies = options.proxies and not _is_loopback(urlsplit(origin).hostname or "")
+    return replace(options, url=origin, headers=headers, proxies=proxies)
 
 
 def _is_loopback(host: str) -> bool:
@@ -454,9 +459,7 @@ def _locked(path: str) -> t.Iterator[int]:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            # A file system without locks has no second one at work either, as far as we can tell.
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            _wait_for(handle, path)
             if not _is_at(handle, path):
                 continue
             try:
@@ -467,6 +470,29 @@ def _locked(path: str) -> t.Iterator[int]:
             return
         finally:
             os.close(handle)
+
+
+def _wait_for(handle: int, path: str) -> None:
+    """Wait for the lock as long as its holder makes headway."""
+    size, since = -1, time.monotonic()
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            found = os.fstat(handle).st_size
+        except OSError:
+            # A file system without locks has no second one at work either, as far as we can tell.
+            return
+        if found != size:
+            size, since = found, time.monotonic()
+        elif time.monotonic() - since > _LOCK_PATIENCE:
+            raise FetchError(
+                f"Cannot fetch to {path}: another process fetches the same file",
+                f"it holds the lock, and for {_LOCK_PATIENCE:g} s nothing came",
+                "end that process if it hangs (lslocks names it), then run this again: what came is kept",
+            )
+        time.sleep(_LOCK_POLL)
 
 
 def _is_at(handle: int, path: str) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import json
 import re
+import time
 import traceback
 import typing as t
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ except ImportError:
 
 _HEADER_NAME = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 _HEADER_VALUE = re.compile(r"^[\x20-\x7e\x80-\xff]*\Z")
+# Bytes a second, on average over as many timeouts, below which a connection is as good as broken.
+_SLOWEST = 1024
+_SLOW_TIMEOUTS = 4
 
 
 class HttpError(Exception):
@@ -108,17 +112,20 @@ class Options:
         try:
             parts = urlsplit(self.url)
             usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError as error:
-            raise HttpOptionsError(f"Cannot use url {_without_credentials(self.url)!r}", str(error), "correct the option url") from None
+        except ValueError:
+            # What Python says itself has the port in it, which may be a part of a password.
+            why = "its port is no number from 0 to 65535, or its IPv6 address is not in order"
+            raise HttpOptionsError(f"Cannot use url {shown_url(self.url)!r}", why, "correct the option url") from None
         if not usable:
             raise HttpOptionsError(
-                f"Cannot use url {_without_credentials(self.url)!r}",
+                f"Cannot use url {shown_url(self.url)!r}",
                 "wanted http://HOST:PORT or https://HOST:PORT",
                 "correct the option url, for example http://127.0.0.1:8000",
             )
-        if parts.username is not None or parts.password is not None:
+        # Behind a slash that should have been quoted, a password is taken for a path.
+        if "@" in parts.netloc + parts.path:
             raise HttpOptionsError(
-                f"Cannot use url {_without_credentials(self.url)!r} with a user or password in it",
+                f"Cannot use url {shown_url(self.url)!r} with a user or password in it",
                 "a URL is shown in messages and logs",
                 "send an Authorization header with the option headers",
             )
@@ -147,25 +154,45 @@ class Options:
 class Stream:
     """An answer whose body is read piece by piece, as it came: nothing is unpacked on the way."""
 
-    def __init__(self, answer: requests.Response, mapped: t.Callable[[], t.ContextManager[None]]) -> None:
+    def __init__(self, answer: requests.Response, mapped: t.Callable[[], t.ContextManager[None]], what: str, timeout: float) -> None:
         self.status: int = answer.status_code
         self.headers: t.Mapping[str, str] = answer.headers
         self._raw = answer.raw
         self._mapped = mapped
+        self._what = what
+        self._patience = _SLOW_TIMEOUTS * timeout
 
     def chunks(self, size: int = 1 << 14) -> t.Iterator[bytes]:
-        """Yield the body; HttpLostError when it ends before what Content-Length promised."""
+        """Yield the body; HttpLostError when it ends before what Content-Length promised, or comes by the drop."""
         length = self.headers.get("Content-Length", "")
-        came = 0
+        came = recent = 0
+        waited = 0.0
         while True:
+            asked = time.monotonic()
             with self._mapped():
-                piece = self._raw.read(size, decode_content=False)
+                piece = self._read(size)
                 if not piece and length.isdigit() and came < int(length):
                     raise requests.exceptions.ChunkedEncodingError(f"{came} of {length} bytes came")
             if not piece:
                 return
             came += len(piece)
+            recent += len(piece)
+            # Without the time that whoever takes the pieces needs for them.
+            waited += time.monotonic() - asked
+            if waited >= self._patience:
+                if recent < _SLOWEST * waited:
+                    why = f"{recent} bytes came in {waited:.1f} s, wanted at least {_SLOWEST} a second"
+                    raise HttpLostError(f"{self._what}: the connection is too slow to go on with", why, "")
+                recent, waited = 0, 0.0
             yield piece
+
+    def _read(self, size: int) -> bytes:
+        """What is there, up to that size. A plain read waits until there is as much, however slowly it comes."""
+        if hasattr(self._raw, "read1"):
+            return t.cast(bytes, self._raw.read1(size, decode_content=False))
+        # Before 2.1, urllib3 has that only for itself.
+        with self._raw._error_catcher():
+            return t.cast(bytes, self._raw._fp.read1(size))
 
 
 @dataclass(frozen=True)
@@ -269,8 +296,10 @@ class Transport:
         """
         limit = max(0.1, self.options.timeout)
         path, _mark, query = target.partition("?")
-        secrets = [query, *self.options.all_headers().values(), *(headers or {}).values()]
-        mapped = partial(_hidden, "GET", self.base + path, self.options, limit, secrets)
+        url = shown_url(self.base + path)
+        # A path that is not shown may come along in what a library says.
+        secrets = [query, path if url != self.base + path else "", *self.options.all_headers().values(), *(headers or {}).values()]
+        mapped = partial(_hidden, "GET", url, self.options, limit, secrets)
         with mapped():
             answer = self._session.get(
                 self.base + target,
@@ -280,7 +309,7 @@ class Transport:
                 stream=True,
             )
         try:
-            yield Stream(answer, mapped)
+            yield Stream(answer, mapped, f"GET {url}", limit)
         finally:
             answer.close()
 
@@ -330,8 +359,21 @@ def _hidden(method: str, url: str, options: Options, limit: float, secrets: t.Se
         raise error from None
 
 
-def _without_credentials(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
+def shown_url(url: str) -> str:
+    """A URL without what may be a secret in it: user, password, query and fragment.
+
+    Where a password has a letter that should have been quoted, nobody can tell where it ends. Then nothing is shown.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        clear = parts.port != 0 and "@" not in host + parts.path + parts.query + parts.fragment
+    except ValueError:
+        clear = False
+    if clear:
+        return parts._replace(netloc=host, query="", fragment="").geturl()
+    known = re.match(r"https?:", url, re.IGNORECASE)
+    return f"{known[0]}//(hidden)" if known else "(hidden)"
 
 
 def _chain(error: BaseException | None) -> t.Iterator[BaseException]:

@@ -34,6 +34,11 @@ FORMAT = 1
 #: What is no part of a model, wherever it lies in its folder.
 EXCLUDE = (".git", ".gitignore", ".gitattributes", "__pycache__", ".DS_Store", ".ipynb_checkpoints", "*.pyc")
 
+#: How many files and folders a model may have. Links to folders that hold such links make any number of a few.
+MAX_ENTRIES = 100_000
+_MAX_DEPTH = 100
+_MAX_PATH = 4000
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _BLOCK = re.compile(rb'\nparameters \{ key: "gpufleet\.digest" value \{ string_value: "sha256:[0-9a-f]{64}" \} \}\n\Z')
@@ -507,13 +512,18 @@ class _Walker:
         self.exclude = exclude
         self.found: list[_Found] = []
         self.problems: list[RepositoryError] = []
+        self.aims: dict[str, str] = {}
+        self.entries = 0
 
     def enter(self, prefix: str, folder: str, above: tuple[tuple[int, int], ...]) -> None:
+        """Look through a folder, of which C(prefix) is the path in the model and C(folder) where it really is."""
         status = os.stat(folder)
         here = (status.st_dev, status.st_ino)
         if here in above:
-            self._refuse(folder, "it is a symbolic link to a folder that it lies in", "remove the link")
+            self._refuse(prefix.rstrip("/"), "it is a symbolic link to a folder that it lies in", "remove the link")
             return
+        if len(above) > _MAX_DEPTH or len(prefix) > _MAX_PATH:
+            self._give_up(f"more than {_MAX_DEPTH} folders, or paths of {_MAX_PATH} letters, lie in it when links are followed")
         before = len(self.found) + len(self.problems)
         with os.scandir(folder) as items:
             names = sorted(items, key=lambda item: item.name)
@@ -521,9 +531,12 @@ class _Walker:
             path = prefix + item.name
             if path == MANIFEST or is_excluded(path, self.exclude):
                 continue
+            self.entries += 1
+            if self.entries > MAX_ENTRIES:
+                self._give_up(f"it has more than {MAX_ENTRIES} files and folders, those behind a link counted for each link")
             why = path_problem(path)
             if why:
-                self._refuse(item.path, why, "rename it, or name it in exclude")
+                self._refuse(path, why, "rename it, or name it in exclude")
                 continue
             self._add(path, item, (*above, here))
         if prefix and len(self.found) + len(self.problems) == before:
@@ -531,32 +544,44 @@ class _Walker:
 
     def _add(self, path: str, item: os.DirEntry[str], above: tuple[tuple[int, int], ...]) -> None:
         try:
-            if item.is_symlink() and not self._stays_inside(item.path):
+            real = self._aim(path, item.path) if item.is_symlink() else item.path
+            if not real:
                 return
             status = item.stat()
             if stat.S_ISDIR(status.st_mode):
-                self.enter(path + "/", item.path, above)
+                self.enter(path + "/", real, above)
             elif stat.S_ISREG(status.st_mode):
                 self.found.append(_Found(path, item.path, status))
             else:
-                self._refuse(item.path, f"it is {_kind(status.st_mode)}, wanted a file or a folder", "remove it, or name it in exclude")
+                self._refuse(path, f"it is {_kind(status.st_mode)}, wanted a file or a folder", "remove it, or name it in exclude")
         except OSError as exc:
             self.problems.append(os_error(f"Cannot read {item.path}", exc))
 
-    def _stays_inside(self, path: str) -> bool:
-        real = os.path.realpath(path)
-        target = os.readlink(path)
+    def _aim(self, path: str, full: str) -> str:
+        """Where a link leads to; empty if that is no part of the model.
+
+        Everything is looked at where it really is, and each link once: links that multiply others cost no more than what they make.
+        """
+        if full in self.aims:
+            return self.aims[full]
+        real = os.path.realpath(full)
+        target = os.readlink(full)
         remedy = "put the file itself in its place, or name it in exclude"
-        if not os.path.exists(path):
+        if not os.path.exists(full):
             self._refuse(path, f"it is a symbolic link to {target}, which does not exist", remedy)
         elif real != self.real and not real.startswith(self.real.rstrip("/") + "/"):
             self._refuse(path, f"it is a symbolic link to {target}, which lies outside the model's folder {self.folder}", remedy)
         else:
-            return True
-        return False
+            self.aims[full] = real
+            return real
+        return ""
 
     def _refuse(self, path: str, why: str, remedy: str) -> None:
-        self.problems.append(RepositoryError(f"Cannot publish {_show(path)}", why, remedy))
+        self.problems.append(RepositoryError(f"Cannot publish {_show(os.path.join(self.folder, path))}", why, remedy))
+
+    def _give_up(self, why: str) -> t.NoReturn:
+        remedy = "name in exclude what is no part of the model, put files in place of links, or pack many small files as one"
+        raise RepositoryError(f"Cannot use the folder {_show(self.folder)}", why, remedy)
 
 
 def _show(path: str) -> str:

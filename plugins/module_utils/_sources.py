@@ -20,10 +20,12 @@ import typing as t
 
 from ansible_collections.gpufleet.triton.plugins.module_utils import _tree
 from ansible_collections.gpufleet.triton.plugins.module_utils._archive import Run, unpack
-from ansible_collections.gpufleet.triton.plugins.module_utils._fetch import checksum, download, shown
+from ansible_collections.gpufleet.triton.plugins.module_utils._fetch import checksum, download
+from ansible_collections.gpufleet.triton.plugins.module_utils._http import shown_url
 from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import (
     EXCLUDE,
     MANIFEST,
+    MAX_ENTRIES,
     RepositoryError,
     os_error,
     path_problem,
@@ -72,7 +74,7 @@ def populate(
     fetched = {wanted: _fetch(item, f"files/{path}", remote, downloads, progress) for path, (item, wanted) in files.items()}
     packed = _fetch(archive, "archive", remote, downloads, progress) if archive else ""
     if archive:
-        unpack(packed, folder, int(remote.get("max_unpacked") or DEFAULT_MAX_UNPACKED), run, name=shown(archive["url"]))
+        unpack(packed, folder, int(remote.get("max_unpacked") or DEFAULT_MAX_UNPACKED), run, name=shown_url(archive["url"]))
         if not keep:
             _remove(packed)
     elif bases == ["folder"]:
@@ -126,7 +128,7 @@ def _fetch(item: t.Mapping[str, t.Any], name: str, remote: Remote, downloads: st
         validate_certs=remote.get("validate_certs") is not False,
         allow_http=bool(remote.get("allow_http")),
         max_bytes=int(remote.get("max_unpacked") or DEFAULT_MAX_UNPACKED),
-        progress=None if progress is None else lambda done, total: progress(shown(item["url"]), done, total),
+        progress=None if progress is None else lambda done, total: progress(shown_url(item["url"]), done, total),
     )
     return path
 
@@ -238,6 +240,8 @@ def _copy_remote(rclone: t.Mapping[str, t.Any], remote: Remote, folder: str, dow
     if size > limit:
         why = f"its files have {size} bytes, more than the limit of {limit}"
         raise SourceError(what, why, "raise max_unpacked if it is meant to be that large")
+    if len(rows) > MAX_ENTRIES:
+        raise SourceError(what, f"it has {len(rows)} files, more than the limit of {MAX_ENTRIES}", "pack many small files as one")
     key = hashlib.sha256(f"{rclone.get('config') or ''}\0{rclone['remote']!r}".encode()).hexdigest()
     begun = os.path.join(downloads, f"rclone-{key[:32]}")
     with _alone(begun):
@@ -247,7 +251,7 @@ def _copy_remote(rclone: t.Mapping[str, t.Any], remote: Remote, folder: str, dow
             why = f"wanted {size} bytes, free are {free}"
             raise SourceError(f"{what}: no room in {downloads}", why, "free some room on that file system")
         idle = max(1, round(float(remote.get("timeout") or _DEFAULT_TIMEOUT)))
-        limits = [f"--contimeout={idle}s", f"--timeout={max(60, idle)}s", f"--max-transfer={limit}", "--cutoff-mode=hard"]
+        limits = [f"--contimeout={idle}s", f"--timeout={max(60, idle)}s", f"--max-transfer={limit}B", "--cutoff-mode=hard"]
         done = _rclone(rclone, ["sync", "--create-empty-src-dirs", *limits, "--", rclone["remote"], begun], run, _COPY_TIMEOUT)
         if "Can't follow symlink" in done.stderr:
             raise SourceError(what, "it has a symbolic link, which rclone leaves out", "put the file itself in its place")
@@ -342,7 +346,7 @@ def _without_secrets(text: str, rclone: t.Mapping[str, t.Any], run: Run) -> str:
             key, equals, value = line.partition("=")
             if equals and _SECRET_KEY.search(key) and len(value.strip()) > 3:
                 text = text.replace(value.strip(), "(hidden)")
-    return re.sub(r"//[^/@\s]*@", "//", re.sub(r"\?[^\s\"']+", "?(hidden)", text))
+    return re.sub(r"//\S*@", "//(hidden)@", re.sub(r"\?[^\s\"']+", "?(hidden)", text))
 
 
 @contextlib.contextmanager

@@ -50,6 +50,9 @@ PLATFORM_FILES = {
 # Backends that read inputs and outputs from the model itself. The python backend does where model.py says how.
 COMPLETES = frozenset({"tensorflow", "tensorrt", "onnxruntime", "openvino"})
 
+# Backends that take a list of inputs or outputs as it is written. Others add to it what the model has, or its missing types.
+TAKES_LISTS = frozenset({"onnxruntime", "pytorch"})
+
 # Release 25.02 is the last whose build.py builds the TensorFlow backend.
 WITHOUT_TENSORFLOW = "25.03"
 
@@ -109,8 +112,11 @@ class _Check:
         self.platform = config.get("platform", "")
         self.backend = self._backend()
         self.completes = context.get("auto_complete") is not False
-        self.ensemble = self.platform == ENSEMBLE or "ensemble_scheduling" in config
+        self.ensemble = _is_ensemble(config)
         self.max_batch_size = config.get("max_batch_size", 0)
+        agents = config.get("model_repository_agents", {}).get("agents", [])
+        # Any other agent than that of checksums may give Triton another folder than this one to load: decrypted, or put together.
+        self.replaced = any(agent.get("name") != "checksum" for agent in agents)
 
     def run(self) -> list[Finding]:
         self._name()
@@ -138,6 +144,10 @@ class _Check:
     def warning(self, field: str, what: str, why: str, remedy: str) -> None:
         self._add("warning", field, what, why, remedy)
 
+    def file_finding(self, *words: str) -> None:
+        """What is wrong with the folder, and with the backend that goes by it."""
+        (self.warning if self.replaced else self.error)(*words)
+
     def _add(self, severity: str, *words: str) -> None:
         # Names come from files, and a finding is one line.
         clean = (_CONTROL.sub(" ", word) for word in words)
@@ -148,10 +158,10 @@ class _Check:
     def _backend(self) -> str:
         """The backend that Triton would take, by its own rules: from the platform, a file's name, or what lies in the folder."""
         named = self.config.get("backend", "")
-        if named or self.platform == ENSEMBLE or "ensemble_scheduling" in self.config:
+        if named or _is_ensemble(self.config):
             return named
         if self.platform:
-            return next((backend for backend, platforms in PLATFORMS.items() if self.platform in platforms), "")
+            return _named_backend(self.config)
         files = {PLATFORM_FILES[platform]: "tensorflow" for platform in PLATFORMS["tensorflow"]}
         files.update({name: backend for backend, name in DEFAULT_FILES.items()})
         files[PLATFORM_FILES["torch_aoti"]] = "pytorch"
@@ -186,7 +196,7 @@ class _Check:
             return
         if not self.backend:
             what = f"'{platform}' is no platform that Triton knows." if platform else "There is neither a backend nor a platform."
-            self.error(
+            self.file_finding(
                 "platform" if platform else "backend",
                 what,
                 "Triton can tell the backend from the platform or from a file such as model.onnx, and here from neither.",
@@ -234,9 +244,9 @@ class _Check:
             if backend == "tensorflow":
                 why += f" Triton's images are built without TensorFlow from release {WITHOUT_TENSORFLOW} on."
                 remedy = "Convert the model to ONNX, or build the backend yourself."
-            self.error(field, f"The image does not have the backend '{backend}'.", why, remedy)
+            self.file_finding(field, f"The image does not have the backend '{backend}'.", why, remedy)
         elif backend == "tensorflow" and backends is None and not (_RELEASE.fullmatch(release) and release < WITHOUT_TENSORFLOW):
-            (self.error if _RELEASE.fullmatch(release) else self.warning)(
+            (self.file_finding if _RELEASE.fullmatch(release) else self.warning)(
                 field,
                 "The model needs the backend 'tensorflow'.",
                 f"Triton's images are built without TensorFlow from release {WITHOUT_TENSORFLOW} on.",
@@ -334,10 +344,23 @@ class _Check:
                         "Write either.",
                     )
 
+    def _may_add(self, backend: str, config: Config) -> bool:
+        """Whether the backend may add to the inputs and outputs of a configuration, or to what is said of them."""
+        return self.completes and backend not in TAKES_LISTS and not _is_ensemble(config)
+
+    def _may_raise(self, backend: str, config: Config) -> bool:
+        """Whether the backend may set a larger max_batch_size than is written. Those that read it from the model fill in none but 0."""
+        return self._may_add(backend, config) and backend not in COMPLETES
+
+    def _unknown(self, backend: str, config: Config, *words: str) -> None:
+        """Say that a configuration does not have a tensor, as far as one can tell."""
+        (self.warning if self._may_add(backend, config) else self.error)(*words)
+
     def _known(self, path: str, names: t.Iterable[str], known: list[t.Any], kind: str) -> None:
         for name in names:
             if name not in known:
-                self.error(path, f"There is no {kind} '{name}'.", f"It must be one of {known}.", "Name one of them.")
+                what, why = f"There is no {kind} '{name}'.", f"It must be one of {known}."
+                self._unknown(self.backend, self.config, path, what, why, "Name one of them.")
 
     # Scheduling
 
@@ -423,7 +446,7 @@ class _Check:
             if size == 0:
                 self.warning(f"{path}.batch_size", "It is 0 or missing.", "Triton skips such a sample without a word.", "Write 1 or more.")
             elif size > largest and not (self.max_batch_size == 0 and self.completes and self.backend in COMPLETES):
-                self.error(
+                (self.warning if self._may_raise(self.backend, self.config) else self.error)(
                     f"{path}.batch_size",
                     f"It is {size}, max_batch_size is {self.max_batch_size}.",
                     "The sample would be a batch larger than the model takes.",
@@ -435,18 +458,22 @@ class _Check:
                 if inputs and name not in inputs and name not in controls:
                     near = difflib.get_close_matches(name, [str(known) for known in inputs], n=1)
                     hint = f"Did you mean '{near[0]}'?" if near else "Name an input of the model."
-                    self.error(f"{path}.inputs[{name!r}]", "The model has no such input.", f"It has {', '.join(map(str, inputs))}.", hint)
+                    what, why = "The model has no such input.", f"It has {', '.join(map(str, inputs))}."
+                    self._unknown(self.backend, self.config, f"{path}.inputs[{name!r}]", what, why, hint)
             for name, tensor in inputs.items():
                 if name and name not in given and not tensor.get("optional"):
                     self.error(f"{path}.inputs", f"The input '{name}' is missing.", "The sample would not be a request.", "Add it.")
 
     def _warmup_input(self, path: str, tensor: Config, declared: Config | None) -> None:
-        if any(size < 1 for size in tensor.get("dims", [])):
+        if any(size < 0 for size in tensor.get("dims", [])):
             self.error(f"{path}.dims", f"They are {tensor['dims']}.", "A sample has a size, even where the model's varies.", "Write sizes.")
         if not {"zero_data", "random_data", "input_data_file"} & set(tensor):
             self.error(path, "There is no data.", "Triton wants to know what to send.", "Set zero_data, random_data or input_data_file.")
         self._wants_file(f"{path}.input_data_file", "warmup/", tensor.get("input_data_file", ""))
-        if declared and declared.get("data_type", "TYPE_INVALID") != tensor.get("data_type", "TYPE_INVALID"):
+        if declared is None:
+            return
+        wanted, given = (each.get("data_type", "TYPE_INVALID") for each in (declared, tensor))
+        if wanted != given and not (wanted == "TYPE_INVALID" and self._may_add(self.backend, self.config)):
             self.error(
                 f"{path}.data_type",
                 f"It is {tensor.get('data_type', 'missing')}, the input's is {declared.get('data_type', 'missing')}.",
@@ -481,10 +508,15 @@ class _Check:
                 )
             if group.get("profile") and self.backend != "tensorrt":
                 self.error(f"{path}.profile", "A profile is given.", "Only TensorRT models have profiles.", "Take it away.")
-            if self.backend == "tensorrt" and kind in ("KIND_CPU", "KIND_MODEL"):
+            if self.backend == "tensorrt" and (kind == "KIND_CPU" or (kind == "KIND_MODEL" and not self._on_several_gpus())):
                 self.error(f"{path}.kind", f"It is {kind}.", "A TensorRT plan runs on a GPU only.", "Use KIND_GPU.")
         if self.backend == "tensorrt" and gpus == 0 and all(group.get("kind", "KIND_AUTO") == "KIND_AUTO" for group in groups):
             self.error("backend", "The host has no GPU.", "A TensorRT plan runs on a GPU only.", "Serve the model where there is one.")
+
+    def _on_several_gpus(self) -> bool:
+        """Whether one instance of a TensorRT model takes several GPUs, which it names itself."""
+        value = self.config.get("parameters", {}).get("enable_multi_device", {}).get("string_value", "")
+        return value.lower() in ("true", "1")
 
     # What is on disk
 
@@ -493,7 +525,7 @@ class _Check:
             if name not in _OTHER_FOLDERS and not (_VERSION.fullmatch(name) and len(name) < 19):
                 self._misread(name)
         if not self.versions and "0" not in self.folders:
-            self.error(
+            self.file_finding(
                 "version_policy",
                 "There is no version.",
                 "Triton serves numbered folders within the model's, even for an ensemble, whose may be empty.",
@@ -503,18 +535,18 @@ class _Check:
         policy = self.config.get("version_policy", {})
         absent = [number for number in policy.get("specific", {}).get("versions", []) if number not in self._on_disk()]
         if absent:
-            self.error(
+            self.file_finding(
                 "version_policy.specific.versions",
                 f"There is no version {', '.join(map(str, absent))}.",
                 f"On disk are {', '.join(map(str, self._on_disk()))}. Triton serves the rest, and says so in its log alone.",
                 "Publish the version, or take it out of the policy.",
             )
         elif not self._served():
-            self.error("version_policy", "It asks for no version.", "The model would not be served.", "Ask for at least one.")
+            self.file_finding("version_policy", "It asks for no version.", "The model would not be served.", "Ask for at least one.")
 
     def _misread(self, name: str) -> None:
         if len(name) > 1 and name.startswith("0"):
-            self.error(name, f"The folder '{name}' begins with 0.", "Triton does not see such a version.", "Write it without zeros.")
+            self.file_finding(name, f"The folder '{name}' begins with 0.", "Triton does not see such a version.", "Write it without zeros.")
             return
         if name == "0":
             self.warning(name, "There is a version 0.", "Triton's documentation says that it is ignored; it is not.", "Count from 1.")
@@ -524,9 +556,9 @@ class _Check:
             return
         number = int(match["number"]) if len(match["number"]) < 30 else 2**63
         if not -(2**63) <= number < 2**63:
-            self.error(name, f"The number of folder '{name}' is too large.", "Triton cannot read it.", "Use a smaller one.")
+            self.file_finding(name, f"The number of folder '{name}' is too large.", "Triton cannot read it.", "Use a smaller one.")
         else:
-            self.error(
+            self.file_finding(
                 name,
                 f"The folder '{name}' is no version, and Triton takes it for version {number}.",
                 "It reads the digits in front and ignores what follows, so a copy or a half-written folder gets loaded.",
@@ -568,7 +600,7 @@ class _Check:
 
     def _wants_file(self, field: str, folder: str, name: str) -> None:
         if name and _plain(folder + name) not in self.paths:
-            self.error(
+            self.file_finding(
                 field,
                 f"The file '{folder}{name}' is missing.",
                 "The configuration names it, and Triton would not load the model without.",
@@ -591,7 +623,7 @@ class _Check:
             why = f"The {self.backend} backend loads it."
             if self.backend == "python":
                 why = "A python model without it stays in LOADING for ever, and unloading does not help."
-            self.error("default_model_filename", f"The file '{path}' is missing.", why, "Add it, or name the one that is there.")
+            self.file_finding("default_model_filename", f"The file '{path}' is missing.", why, "Add it, or name the one that is there.")
 
     def _capabilities(self) -> None:
         by_capability = self.config.get("cc_model_filenames", {})
@@ -610,7 +642,7 @@ class _Check:
         fallback = self.config.get("default_model_filename") or DEFAULT_FILES["tensorrt"]
         present = all(f"{version}/{fallback}" in self.paths for version in self._served())
         if by_capability and not present:
-            self.error(
+            self.file_finding(
                 "cc_model_filenames",
                 f"There is no plan for compute capability {', '.join(unmapped)}.",
                 f"It has plans for {', '.join(sorted(by_capability))}, and no '{fallback}' for the rest.",
@@ -679,8 +711,9 @@ class _Check:
 
     def _step(self, path: str, step: Config, model: Config, tensors: dict[str, tuple[str, _Shape]]) -> None:
         name, size = step["model_name"], model.get("max_batch_size", 0)
+        backend = _named_backend(model)
         if size and size < self.max_batch_size:
-            self.error(
+            (self.warning if self._may_raise(backend, model) else self.error)(
                 "max_batch_size",
                 f"It is {self.max_batch_size}, and {size} for the step '{name}'.",
                 "A batch of the ensemble would be too large for its step.",
@@ -695,7 +728,8 @@ class _Check:
                 if inner not in declared:
                     near = difflib.get_close_matches(inner, list(declared), n=1)
                     hint = f"Did you mean '{near[0]}'?" if near else f"Use one of {', '.join(declared)}."
-                    self.error(f"{path}.{field}", f"The model '{name}' has no {kind} '{inner}'.", "A map leads from its names.", hint)
+                    what = f"The model '{name}' has no {kind} '{inner}'."
+                    self._unknown(backend, model, f"{path}.{field}", what, "A map leads from its names.", hint)
                 else:
                     shape = _Shape(declared[inner].get("data_type", ""), declared[inner].get("dims", []), size > 0)
                     self._fits(f"{path}.{field}", outer, f"'{inner}' of '{name}'", shape, tensors)
@@ -773,6 +807,16 @@ class _Check:
                 )
 
 
+def _is_ensemble(config: Config) -> bool:
+    return config.get("platform") == ENSEMBLE or "ensemble_scheduling" in config
+
+
+def _named_backend(config: Config) -> str:
+    """The backend as far as a configuration alone says it."""
+    platform = config.get("platform", "")
+    return config.get("backend") or next((backend for backend, platforms in PLATFORMS.items() if platform in platforms), "")
+
+
 class _Shape(t.NamedTuple):
     data_type: str
     dims: t.Sequence[int]
@@ -822,7 +866,14 @@ def _circle(start: str, models: t.Mapping[str, Config]) -> list[str]:
 
 
 def _plain(path: str) -> str:
-    return "/".join(part for part in path.split("/") if part not in ("", "."))
+    """A path without its detours. One that leads out of the model still begins with '..'."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
 
 
 def _with_parents(files: t.Iterable[str]) -> frozenset[str]:

@@ -142,7 +142,7 @@ class Publication:
                 self._settle(model, model.base, [*model.base, *beside])
             if not model.refused:
                 model.identity = publish.identity_of(model, self.settings)
-                if model.fetch_on == "controller" and model.remote.get("rclone"):
+                if model.fetched_here and model.remote.get("rclone"):
                     model.identity = self._rclone_identity(model)
         publish.check_models(self.models, self.settings)
 
@@ -220,7 +220,7 @@ class Publication:
                 publish.take_sizes(model, sizes)
                 publish.check_digest(model)
         needing = [model for model in todo if self.rows[model.name].get("needs_fetch")]
-        here = [model for model in needing if model.fetch_on == "controller" and not model.remote.get("folder")]
+        here = [model for model in needing if model.fetched_here]
         there = [model for model in needing if model not in here]
         for model in here:
             self._fetch_here(model)
@@ -231,7 +231,7 @@ class Publication:
         self._refuse_or_go_on()
         if here:
             # Now that their content is known, the host can say what it lacks of it.
-            self._take(self._call({"phase": "plan", "models": [{**publish.plan_row(model), "remote": None} for model in here]}))
+            self._take(self._call({"phase": "plan", "models": [publish.plan_row(model) for model in here]}))
 
     def _fetch_there(self, models: list[publish.Model]) -> None:
         with transfer.Ticker(f"the host fetches {_names(models)}", self.host.say):

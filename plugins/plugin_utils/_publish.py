@@ -132,6 +132,11 @@ class Model:
         return self.remote.get("files") or {}
 
     @property
+    def fetched_here(self) -> bool:
+        """Whether the controller gets what is not in a folder: the host need not reach it, nor have the programs for it."""
+        return self.fetch_on == "controller" and not self.remote.get("folder")
+
+    @property
     def open_files(self) -> list[str]:
         """Files by URL beside a folder of the controller, of which only the checksum is known."""
         return sorted(self.files) if self.kind == "folder" else []
@@ -714,7 +719,7 @@ def plan_row(model: Model) -> dict[str, t.Any]:
         "identity": model.identity,
         "files": rows_of(model.entries) if model.entries is not None else None,
         "steps": step_names(model),
-        "remote": model.remote if model.state == "present" and (model.kind == "remote" or model.files) else None,
+        "remote": model.remote if model.state == "present" and not model.fetched_here else None,
         "source": model.source,
     }
 

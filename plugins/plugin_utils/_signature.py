@@ -20,9 +20,12 @@ import tempfile
 import typing as t
 from pathlib import Path
 
-from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import FileEntry, RepositoryError
+from ansible_collections.gpufleet.triton.plugins.module_utils._archive import is_foreign
+from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import EXCLUDE, MANIFEST, FileEntry, RepositoryError, is_excluded
 
 _SHOWN = 5
+# What model signing leaves out of its own accord, at the top of a model.
+_GIT = (".git", ".gitattributes", ".github", ".gitignore")
 _INSTALL = "install it on the controller: pip install 'model-signing>=1.1,<2' pyOpenSSL"
 
 
@@ -36,9 +39,12 @@ def verify(
     *,
     public_key: str | os.PathLike[str] | None = None,
     certificates: t.Sequence[str | os.PathLike[str]] | None = None,
+    exclude: t.Sequence[str] = EXCLUDE,
 ) -> None:
     """Return if the signature is one by the owner of C(public_key), or of a certificate that C(certificates) vouch for,
     over exactly these files. The file that holds the signature is not signed itself; empty folders and modes are not signed.
+
+    All that is published must be signed. What was signed and is never published, as C(exclude) names it, may be missing.
     """
     # An empty list would be the library's word for all authorities that the operating system trusts.
     if bool(public_key) == bool(certificates):
@@ -51,7 +57,7 @@ def verify(
             raise SignatureError(f"Cannot verify a signature: {path} is not there or cannot be read", "", "correct the controller's path")
     signed = _signed_files(signature, public_key, certificates)
     own = hashlib.sha256(signature).hexdigest()
-    _compare({entry.path: entry.sha256 for entry in entries if not entry.is_folder and entry.sha256 != own}, signed)
+    _compare({entry.path: entry.sha256 for entry in entries if not entry.is_folder and entry.sha256 != own}, signed, exclude)
 
 
 def _signed_files(signature: bytes, public_key: t.Any, certificates: t.Any) -> dict[str, str]:
@@ -119,17 +125,26 @@ def _files_of(manifest: t.Any) -> dict[str, str]:
     return found
 
 
-def _compare(got: t.Mapping[str, str], signed: t.Mapping[str, str]) -> None:
+def _compare(got: t.Mapping[str, str], signed: t.Mapping[str, str], exclude: t.Sequence[str]) -> None:
     changed = [path for path in signed if path in got and got[path] != signed[path]]
-    missing = [path for path in signed if path not in got]
+    missing = [path for path in signed if path not in got and not _is_left_out(path, exclude)]
     added = [path for path in got if path not in signed]
     found = [_some(paths, word) for paths, word in ((changed, "changed"), (missing, "missing"), (added, "not signed")) if paths]
-    if found:
-        raise SignatureError(
-            "The content is not what was signed",
-            "; ".join(found),
-            "get the model again from its publisher, or have it signed again; name in exclude what is no part of it",
-        )
+    if not found:
+        return
+    remedy = "get the model again from its publisher, or have it signed again; name in exclude what is no part of it"
+    git = sorted({path.partition("/")[0] for path in added} & set(_GIT))
+    if git:
+        # Signed code could read it like any other file, so that it is not let through.
+        remedy += f", here {', '.join(git)}, which signers leave out"
+    raise SignatureError("The content is not what was signed", "; ".join(found), remedy)
+
+
+def _is_left_out(path: str, exclude: t.Sequence[str]) -> bool:
+    """Whether this collection takes a file for no part of a model, so that nobody can tell whether it is still there."""
+    parts = path.split("/")
+    above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    return path == MANIFEST or is_foreign(tuple(parts)) or any(is_excluded(each, exclude) for each in above)
 
 
 def _some(paths: t.Sequence[str], word: str) -> str:

@@ -27,11 +27,13 @@ LAST = {"model_name": "last", "input_map": {"a": "middle"}, "output_map": {"b": 
 ENSEMBLE = {"name": "m", "platform": "ensemble", "max_batch_size": 4, **TENSORS, "ensemble_scheduling": {"step": [STEP, LAST]}}
 MODELS = {
     "first": {
+        "backend": "onnxruntime",
         "max_batch_size": 8,
         "input": [{"name": "a", "data_type": "TYPE_FP32", "dims": [-1, -1]}],
         "output": [{"name": "b", "data_type": "TYPE_FP16", "dims": [7]}],
     },
     "last": {
+        "backend": "onnxruntime",
         "input": [
             {"name": "a", "data_type": "TYPE_FP16", "dims": [-1, 7]},
             {"name": "c", "data_type": "TYPE_BOOL", "dims": [1], "optional": True},

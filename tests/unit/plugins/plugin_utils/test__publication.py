@@ -80,7 +80,7 @@ class MemoryHost:
         if live is not None and model["identity"] and model["identity"] == self.identities.get(model["name"]):
             return row
         if model["files"] is None:
-            return {**row, "action": "published", "needs_fetch": model["remote"] is not None}
+            return {**row, "action": "published", "needs_fetch": True}
         known = {sha256(data): len(data) for content in self.live.values() for data in content.values()}
         wanted = {path: checksum for path, _size, checksum, _executable in model["files"]}
         if live is not None and wanted == {path: sha256(data) for path, data in live.items()}:

@@ -56,7 +56,7 @@ def main(folder: Path, url: str) -> None:
     pauses = random.Random(30)
 
     # As the role does: the next one is published when the one before is served.
-    with Client(url, MODEL, [first, *gated], seconds=120, forward=True) as client:
+    with Client(url, MODEL, [first, *gated], seconds=600, forward=True) as client:
         for content in gated:
             publish(repository, content)
             wait_for(url, content)
@@ -68,7 +68,7 @@ def main(folder: Path, url: str) -> None:
 
     # Without that, an exchange may come while the server loads. It opens the files of a model one by one by their names, so it
     # may get a configuration and later weights: never older ones than its digest says, never a failure, and not for long.
-    with Client(url, MODEL, [gated[-1], *at_once], seconds=60, forward=True, mixed=True) as client:
+    with Client(url, MODEL, [gated[-1], *at_once], seconds=300, forward=True, mixed=True) as client:
         for content in at_once:
             publish(repository, content)
         wait_for(url, last)
@@ -79,7 +79,7 @@ def main(folder: Path, url: str) -> None:
     check(repository.on_disk() == last.digest and not repository.debris(), f"on disk: {repository.on_disk()}, {repository.debris()}")
 
     # Back to files that are years old: a server that polls goes by times.
-    with Client(url, MODEL, [last, before], seconds=60) as client:
+    with Client(url, MODEL, [last, before], seconds=300) as client:
         for path in [*repository.releases.rglob("*"), repository.releases]:
             os.utime(path, (time.time() - YEARS, time.time() - YEARS))
         witness.module("triton_repository", repository.to_roll_back(before))

@@ -93,7 +93,7 @@ def back_to_old_files(root: Path, url: str, contents: list[Content]) -> None:
         witness.load(url, "back", content.digest)
     for path in [*repository.releases.rglob("*"), repository.releases]:
         os.utime(path, (time.time() - YEARS, time.time() - YEARS))
-    with Client(url, "back", [old, new], seconds=60) as client:
+    with Client(url, "back", [old, new], seconds=300) as client:
         done = witness.module("triton_repository", repository.to_roll_back(old))["models"][0]
         check((done["action"], done["previous_digest"]) == ("rolled_back", new.digest), f"wanted a way back, got {done}")
         check(witness.served(url, "back") == new.digest, "nothing was loaded, and yet something else is served")
