@@ -32,7 +32,7 @@ PARAMETER = "gpufleet.digest"
 CONFIG = "config.pbtxt"
 FORMAT = 1
 #: What is no part of a model, wherever it lies in its folder.
-EXCLUDE = (".git", ".gitignore", ".gitattributes", "__pycache__", ".DS_Store", ".ipynb_checkpoints", "*.pyc")
+EXCLUDE = (".git", ".gitignore", ".gitattributes", ".github", "__pycache__", ".DS_Store", ".ipynb_checkpoints", "*.pyc")
 
 #: How many files and folders a model may have. Links to folders that hold such links make any number of a few.
 MAX_ENTRIES = 100_000

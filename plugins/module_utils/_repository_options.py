@@ -11,9 +11,10 @@ from __future__ import annotations
 import copy
 import typing as t
 
+from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import EXCLUDE
+
 STATES = ["present", "absent", "verified", "rolled_back"]
 FETCH_ON = ["host", "controller"]
-DEFAULT_EXCLUDE = [".git", ".gitignore", ".gitattributes", "__pycache__", ".DS_Store", ".ipynb_checkpoints", "*.pyc"]
 
 # What an entry of `models` has, and the top level as well, for a single `name`.
 _MODEL: dict[str, t.Any] = {
@@ -39,7 +40,7 @@ _COMMON: dict[str, t.Any] = {
     "group": {"type": "str"},
     "lock_timeout": {"type": "float", "default": 600.0},
     "max_unpacked": {"type": "str", "default": "200G"},
-    "exclude": {"type": "list", "elements": "str", "default": DEFAULT_EXCLUDE},
+    "exclude": {"type": "list", "elements": "str", "default": list(EXCLUDE)},
     "require_signature": {"type": "bool", "default": False},
     # Paths on the controller, so no module may expand them on the host.
     "signature_public_key": {"type": "str", "no_log": False},

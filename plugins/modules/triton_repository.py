@@ -178,6 +178,7 @@ options:
   max_unpacked:
     description:
       - How large an archive may become, such as V(500M) or V(200G), so that a small one cannot fill the disk.
+      - A link in it counts as what it leads to.
     type: str
     default: 200G
   exclude:
@@ -185,7 +186,7 @@ options:
       - Patterns of names that are no part of a model. One with a slash is compared with the path in the model.
     type: list
     elements: str
-    default: [.git, .gitignore, .gitattributes, __pycache__, .DS_Store, .ipynb_checkpoints, '*.pyc']
+    default: [.git, .gitignore, .gitattributes, .github, __pycache__, .DS_Store, .ipynb_checkpoints, '*.pyc']
   require_signature:
     description:
       - Refuse models without a good signature. One that does not name its signature must have it in C(model.sig).

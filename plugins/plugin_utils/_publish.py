@@ -19,12 +19,12 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.gpufleet.triton.plugins.module_utils import _repository_options as spec
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import NameRefusedError, check_name
 from ansible_collections.gpufleet.triton.plugins.module_utils._content import config_text
+from ansible_collections.gpufleet.triton.plugins.module_utils._http import shown_url
 from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import (
     CONFIG,
     PARAMETER,
@@ -320,7 +320,7 @@ def _source(model: Model, entry: t.Mapping[str, t.Any], settings: Settings, find
         _archive(model, src, entry["checksum"])
     elif scheme:
         model.add(
-            f"Cannot get {plain_url(src)}",
+            f"Cannot get {shown_url(src)}",
             f"{scheme['scheme']}:// is no source that this module knows",
             "write it as rclone:<remote>:<path> with a remote of rclone's configuration, or as an https URL",
         )
@@ -341,7 +341,7 @@ def _source(model: Model, entry: t.Mapping[str, t.Any], settings: Settings, find
     if entry["checksum"] and not archive:
         model.add("Cannot use a checksum here", "it is that of an archive, and src is none", "use digest to fix the content of a folder")
     if model.files:
-        model.source["files"] = {path: plain_url(each["url"]) for path, each in model.files.items()}
+        model.source["files"] = {path: shown_url(each["url"]) for path, each in model.files.items()}
     if model.kind == "folder":
         refused = [path for path in model.files if is_config_text(path)]
         for path in refused:
@@ -352,11 +352,11 @@ def _archive(model: Model, src: str, checksum: str | None) -> None:
     model.kind = "remote"
     sha256 = _sha256(checksum)
     if not checksum:
-        model.add(f"Cannot get {plain_url(src)}", "there is no checksum to know it by", "set checksum to sha256:... of the archive")
+        model.add(f"Cannot get {shown_url(src)}", "there is no checksum to know it by", "set checksum to sha256:... of the archive")
     elif sha256 is None:
         model.add(f"Cannot use the checksum {checksum!r}", "", "wanted sha256: and 64 hexadecimal digits")
     model.remote["archive"] = {"url": src, "sha256": sha256, "headers": dict(model.headers or {})}
-    model.source = {"type": "archive", "url": plain_url(src), "sha256": sha256}
+    model.source = {"type": "archive", "url": shown_url(src), "sha256": sha256}
 
 
 def _rclone(model: Model, remote: str, config: str | None) -> None:
@@ -402,7 +402,7 @@ def _files(model: Model, given: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.
         url, sha256 = str(value.get("url") or ""), _sha256(value.get("checksum"))
         scheme = _SCHEME.match(url)
         if not scheme or scheme["scheme"].lower() not in ("https", "http"):
-            model.add(f"{what}: {plain_url(url)!r} is no URL to get a file from", "", "write url: https://...")
+            model.add(f"{what}: {shown_url(url)!r} is no URL to get a file from", "", "write url: https://...")
         if sha256 is None:
             model.add(f"{what}: there is no checksum to know it by", "", "set checksum to sha256: and 64 hexadecimal digits")
         headers = value.get("headers")
@@ -417,15 +417,6 @@ def _files(model: Model, given: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.
 def _sha256(checksum: t.Any) -> str | None:
     match = _SHA256.fullmatch(str(checksum or "").strip())
     return match["hex"].lower() if match else None
-
-
-def plain_url(url: str) -> str:
-    """A URL without what may be secret in it: a user, a password, a query with a signature."""
-    try:
-        parts = urlsplit(url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    except ValueError:
-        return "the URL"
 
 
 # Content
@@ -668,7 +659,8 @@ def check_signature(model: Model, base: t.Sequence[FileEntry], settings: Setting
         model.add(f"Cannot read the signature {wanted}", str(error), "correct its permissions")
         return
     try:
-        verify(list(base), raw, public_key=settings.public_key, certificates=list(settings.certificates) or None)
+        certificates = list(settings.certificates) or None
+        verify(list(base), raw, public_key=settings.public_key, certificates=certificates, exclude=settings.exclude)
     except Exception as error:
         if not hasattr(error, "remedy"):
             raise

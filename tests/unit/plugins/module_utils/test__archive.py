@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpufleet.triton.plugins.module_utils import _archive
 from ansible_collections.gpufleet.triton.plugins.module_utils._archive import ArchiveError, unpack
+from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import HashCache, scan
 from ansible_collections.gpufleet.triton.tests.soak.soak_archive import Ground
 from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.archives import (
     MODEL,
@@ -127,7 +128,7 @@ def test_what_gnu_tar_packs(place: Place, tmp_path: Path, form: str) -> None:
     name = "n" * (60 if form in ("v7", "ustar") else 200)
     (source / name).write_text("long")
     packed = subprocess.run(["tar", f"--format={form}", "-cf", "-", "-C", str(tmp_path), "densenet"], capture_output=True, check=True)
-    assert place.unpack(packed.stdout) == contents(source)
+    assert place.unpack(packed.stdout, 2_000_000) == contents(source)
 
 
 def test_random_trees_come_back_the_same(place: Place, tmp_path: Path) -> None:
@@ -317,6 +318,47 @@ def test_copies_of_hard_links_count(place: Place) -> None:
     place.refused(tar(members), "larger than the limit of 50000 bytes", 50_000)
 
 
+def test_what_links_lead_to_counts_for_each_of_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [Member("m/1/x", bytes(1000)), *(link(f"m/1/{number}", "x") for number in range(9)), link("m/2", "1")]
+    for content in (tar(members), zipped(members)):
+        error = place.refused(content, "larger than the limit of 19999 bytes when its links are followed", 19_999)
+        assert "max_unpacked" in error.remedy
+        assert len(place.unpack(content, 20_000)) == 12
+        subprocess.run(["rm", "-r", str(place.dest)], check=True)
+    monkeypatch.setattr(_archive, "_MAX_MEMBERS", 22)
+    place.refused(tar(members), "more than 22 files and folders")
+    monkeypatch.setattr(_archive, "_MAX_MEMBERS", 23)
+    assert len(place.unpack(tar(members))) == 12
+
+
+def nested(depth: int, width: int) -> list[Member]:
+    """Folders of links to the folder before: as many files as width to the power of depth."""
+    links = [link(f"m/d{level}/l{number}", f"../d{level - 1}") for level in range(1, depth) for number in range(width)]
+    return [Member("m/config.pbtxt", b"#"), Member("m/d0/x"), *links]
+
+
+def test_links_that_multiply(place: Place) -> None:
+    place.unpack(tar(nested(4, 3)))
+    assert len(scan(str(place.dest), HashCache(None))) == 1 + 1 + 3 + 9 + 27
+    subprocess.run(["rm", "-r", str(place.dest)], check=True)
+    place.refused(tar(nested(60, 10)), "its links lead in a circle, or make more than 100000 files")
+
+
+def test_folders_that_lead_to_each_other(place: Place) -> None:
+    members = [Member("m/a/x"), Member("m/b/x"), link("m/a/l", "../b"), link("m/b/l", "../a")]
+    place.refused(tar(members), "its links lead in a circle")
+
+
+def test_links_that_take_long_to_follow(place: Place) -> None:
+    """Each goes a way of 800 parts, and each of these through 37 others: without a limit, 20 s for an archive of 16 kB."""
+    detour = "a/../" * 400
+    chain = [link("m/c0", "x"), *(link(f"m/c{number}", f"{detour}c{number - 1}") for number in range(1, 38))]
+    members = [Member("m/x"), folder("m/a"), *chain]
+    assert len(place.unpack(tar([*members, link("m/l", f"{detour}c37")]))) == 41
+    subprocess.run(["rm", "-r", str(place.dest)], check=True)
+    place.refused(tar([*members, *(link(f"m/l{number}", f"{detour}c37") for number in range(100))]), "more than 2000000 parts to follow")
+
+
 def test_members_are_counted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_archive, "_MAX_MEMBERS", 50)
     members = [Member(f"m/{number}") for number in range(50)]
@@ -324,6 +366,58 @@ def test_members_are_counted(place: Place, monkeypatch: pytest.MonkeyPatch) -> N
     place.refused(zipped(members), "more than 50 members")
     place.refused(tar([Member("a/" * 60 + "x")]), "more than 50 members")
     assert len(place.unpack(tar(members[:20]))) == 20
+
+
+def directory(entries: int, said: int, comment: int = 0, wide: bool = False) -> bytes:
+    """A zip of a directory only, of which the end says a number of entries."""
+    found = b"".join(
+        struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, comment, 0, 0, 0, 0)
+        + b"%05x" % number
+        + bytes(comment)
+        for number in range(entries)
+    )
+    start = b"PK\3\4" + bytes(26)
+    content = start + found
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, min(said, 0xFFFF), min(said, 0xFFFF), len(found), len(start), 0)
+    if wide:
+        end = struct.pack("<4sLQL", b"PK\6\7", 0, len(content), 1) + end
+        end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, said, said, len(found), len(start)) + end
+    return content + end
+
+
+def test_the_directory_of_a_zip_is_looked_at_before_it_is_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_arguments: object) -> None:
+        raise AssertionError("zipfile makes an object of each entry")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile, "ZipFile", read)
+        place.refused(directory(1, 100_001, wide=True), "more than 100000 members")
+        place.refused(directory(300, 20), "damaged or cut off: its directory has not 20 entries")
+        place.refused(directory(20, 300, wide=True), "damaged or cut off: its directory has not 300 entries")
+        moved = bytearray(directory(20, 20, wide=True))
+        moved[moved.index(b"PK\6\7") + 8] ^= 1
+        place.refused(bytes(moved), "the end of its directory is not where it says")
+        for found in (directory(20, 20)[:-1], directory(20, 20).replace(b"PK\1\2", b"PK\1\1"), b"PK\3\4" + bytes(600)):
+            place.refused(found, "damaged or cut off")
+        patch.setattr(_archive, "_MAX_MEMBERS", 50)
+        place.refused(directory(51, 51), "more than 50 members")
+        patch.setattr(_archive, "_MAX_DIRECTORY", 50_000)
+        place.refused(directory(1, 1, comment=50_000), "its directory has 50051 bytes, more than the limit of 50000")
+
+
+def test_the_directories_that_other_programs_write(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [Member(f"m/1/{number}", b"x") for number in range(30)]
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 20)
+    wide = zipped(members)
+    assert b"PK\6\6" in wide, "zip64"
+    assert len(place.unpack(wide)) == 31
+    subprocess.run(["rm", "-r", str(place.dest)], check=True)
+    with zipfile.ZipFile(place.path / "commented", "w") as archive:
+        archive.comment = b"PK\5" * 300
+        archive.writestr("m/1/x", b"abc")
+    content = (place.path / "commented").read_bytes()
+    (place.path / "commented").unlink()
+    assert place.unpack(content) == {"1": None, "1/x": b"abc"}
 
 
 def test_a_real_zstd_bomb_stops_at_the_limit(place: Place) -> None:
@@ -444,14 +538,17 @@ def test_what_is_no_archive_of_a_model(place: Place, content: bytes, text: str) 
     place.refused(content, text)
 
 
-def test_without_zstd_the_package_is_named(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("missing", "package"), [("zstd", "zstd"), ("prlimit", "util-linux"), ("timeout", "coreutils")])
+def test_a_program_that_is_missing_is_named(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, package: str
+) -> None:
     content = zstd(tar(MODEL))
     (tmp_path / "bin").mkdir()
-    for name in ("timeout", "prlimit"):
+    for name in {"timeout", "prlimit", "zstd"} - {missing}:
         (tmp_path / "bin" / name).symlink_to(f"/usr/bin/{name}")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    error = place.refused(content, "needs the program zstd, which is not installed")
-    assert error.remedy.startswith("install the package zstd")
+    error = place.refused(content, f"needs the program {missing}, which is not installed")
+    assert error.remedy.startswith(f"install the package {package} ")
 
 
 def test_a_disk_that_is_full_is_no_damage(place: Place) -> None:

@@ -4,20 +4,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpufleet.triton.plugins.module_utils import _fetch
-from ansible_collections.gpufleet.triton.plugins.module_utils._fetch import FetchError, checksum, download, shown
+import urllib3
+from ansible_collections.gpufleet.triton.plugins.module_utils import _fetch, _http
+from ansible_collections.gpufleet.triton.plugins.module_utils._fetch import FetchError, checksum, download
 from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.site_of_files import Resource, Site, make_certificate, serving
 
 MIB = 1 << 20
@@ -294,6 +298,64 @@ def test_silence_is_waited_for_no_longer_than_the_timeout(dest: Path) -> None:
             peer.close()
 
 
+def without_read1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As urllib3 was before 2.1."""
+    for kind in urllib3.HTTPResponse.__mro__:
+        if kind.__module__.startswith("urllib3"):
+            monkeypatch.delattr(kind, "read1", raising=False)
+
+
+@pytest.mark.parametrize("prompt", [True, False], ids=["urllib3 2.1", "older"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_server_that_sends_by_the_drop(dest: Path, monkeypatch: pytest.MonkeyPatch, prompt: bool, chunked: bool) -> None:
+    """A byte before each timeout: never silent, and never done."""
+    if not prompt:
+        without_read1(monkeypatch)
+    monkeypatch.setattr(_http, "_SLOWEST", 100)
+    head, drop = (b"Transfer-Encoding: chunked", b"1\r\nx\r\n") if chunked else (b"Content-Length: 5000", b"x")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _number in range(2):
+                peer, _address = listener.accept()
+                with peer, contextlib.suppress(ConnectionError):
+                    peer.recv(65536)
+                    peer.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+                    for _drop in range(500):
+                        peer.sendall(drop)
+                        time.sleep(0.05)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        text = r"Cannot fetch http://.*/x: the connection is too slow.* bytes came in 0\.\d s, wanted at least 100 a second.*tried 2 times"
+        with pytest.raises(FetchError, match=r"(?i)" + text):
+            download(url, str(dest), SHA, timeout=0.2, attempts=2, sleep=Pauses())
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_who_is_slow_to_take_what_comes_is_not_the_server(site: Site, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_http, "_SLOWEST", 1 << 30)
+    monkeypatch.setattr(_http, "_SLOW_TIMEOUTS", 1)
+    site.files["/m/weights.onnx"].content = CONTENT[:50_000]
+    fetch(site, dest, sha256=hashlib.sha256(CONTENT[:50_000]).hexdigest(), timeout=1.0, progress=lambda *_now: time.sleep(0.5))
+    assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("prompt", [True, False], ids=["urllib3 2.1", "older"])
+def test_breaks_are_seen_with_each_urllib3(site: Site, dest: Path, monkeypatch: pytest.MonkeyPatch, prompt: bool) -> None:
+    if not prompt:
+        without_read1(monkeypatch)
+    for chunked in (False, True):
+        resource = site.files["/m/weights.onnx"] = Resource(CONTENT, chunked=chunked, breaks=[2 * MIB])
+        fetch(site, dest)
+        assert dest.read_bytes() == CONTENT
+        assert resource.breaks == []
+        dest.unlink()
+    assert [bool(asked) for asked, _condition in ranges(site)] == [False, True] * 2
+
+
 def test_nothing_listens(dest: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -505,6 +567,19 @@ def test_the_proxy_of_the_environment_is_used(site: Site, dest: Path, monkeypatc
     assert [request.path for request in site.requests] == ["http://files.example/x"]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_gets_what_is_for_this_machine(dest: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as proxy, serving() as site:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url(""))
+        site.files["/x"] = Resource(CONTENT)
+        download(site.url("/x", host), str(dest), SHA, headers={"Authorization": SECRET}, sleep=Pauses())
+        assert proxy.requests == []
+        assert len(site.requests) == 1
+
+
 def test_netrc_is_not(site: Site, dest: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("default login me password secret")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -528,6 +603,22 @@ def test_a_user_in_a_url_is_refused_and_not_shown(dest: Path) -> None:
     assert SECRET not in everything(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://me:pa@SECRET@h.invalid/x", "https://me:pa/SECRET@h.invalid/x", "https://me:pa?SECRET@h.invalid/x"),
+        *("https:\\\\me:SECRET@h.invalid/x", "https://me:SECRET%40h.invalid/x"),
+        *("https://127.0.0.1:1/SECRET@h.invalid/x", "me:SECRET@h.invalid/x", "https://me:SECRET@[::1/x", "https://me:SECRET"),
+    ],
+)
+def test_no_part_of_a_password_is_shown(url: str, dest: Path) -> None:
+    """However it is written: a letter in it that should have been quoted ends it early."""
+    with pytest.raises(FetchError) as caught:
+        download(url, str(dest), SHA, attempts=1, timeout=1)
+    assert "SECRET" not in str(caught.value)
+    assert "pa" not in re.findall(r"[a-z]+", str(caught.value))
+
+
 @pytest.mark.parametrize("value", ["line\nbreak", "nul\0", " space "])
 def test_a_header_that_cannot_be_sent_is_named_and_not_shown(site: Site, dest: Path, value: str) -> None:
     with pytest.raises(FetchError, match=r"(?i)Cannot send the header X-Token") as caught:
@@ -543,10 +634,8 @@ def test_a_checksum_is_required(site: Site, dest: Path, wanted: t.Any) -> None:
     assert site.requests == []
 
 
-def test_checksums_and_urls_in_their_notations() -> None:
+def test_checksums_in_their_notations() -> None:
     assert checksum("sha256:" + "AB" * 32) == checksum("ab" * 32) == "ab" * 32
-    assert shown("https://me:pw@host:1/a/b?token=x#y") == "https://host:1/a/b"
-    assert shown("https://host?x=/@") == "https://host"
 
 
 def everything(error: BaseException) -> str:
@@ -677,6 +766,37 @@ def test_who_waited_does_not_write_to_what_was_moved_away(tmp_path: Path) -> Non
     assert places == [True]
     assert (tmp_path / "x").read_bytes() == b"whole"
     assert not path.exists()
+
+
+@pytest.mark.parametrize("growing", [False, True])
+def test_the_wait_for_another_ends_when_that_makes_no_headway(
+    site: Site, dest: Path, monkeypatch: pytest.MonkeyPatch, growing: bool
+) -> None:
+    monkeypatch.setattr(_fetch, "_LOCK_PATIENCE", 0.4)
+    monkeypatch.setattr(_fetch, "_LOCK_POLL", 0.02)
+    dest.parent.mkdir()
+    part = dest.parent / f"{SHA}.part"
+    released = threading.Event()
+
+    def hold() -> None:
+        with _fetch._locked(str(part)) as handle:
+            held.set()
+            for _number in range(20):
+                os.write(handle, b"x" if growing else b"")
+                released.wait(0.1)
+
+    held = threading.Event()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    if growing:
+        assert fetch(site, dest) == len(CONTENT)
+    else:
+        with pytest.raises(FetchError, match=r"(?i)another process fetches the same file.*for 0\.4 s nothing came.*end that process"):
+            fetch(site, dest)
+        assert site.requests == []
+    released.set()
+    thread.join()
 
 
 def test_without_requests_the_package_is_named(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
     Response,
     Transport,
     sentence,
+    shown_url,
 )
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -320,6 +321,10 @@ def test_options_that_cannot_be_used(options: dict[str, t.Any], words: str) -> N
     [
         {"url": "http://me:sesame@localhost:8000"},
         {"url": "http://me:sesame@localhost:99999"},
+        {"url": "http://me:open@sesame@localhost:8000"},
+        {"url": "http://me:sesame/x@localhost:8000"},
+        {"url": "http://me:12/sesame@localhost:8000"},
+        {"url": "http://localhost/sesame@x"},
         {"url": "http://localhost", "admin_header": "x-key", "admin_key": "sesame\n"},
         {"url": "http://localhost", "admin_header": "x-key", "admin_key": "sesame\u043a"},
     ],
@@ -328,6 +333,29 @@ def test_a_secret_is_never_in_a_message(options: dict[str, t.Any]) -> None:
     with pytest.raises(HttpOptionsError) as caught:
         Transport(Options(**options))
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("https://me:pw@host:1/a/b?token=x#y", "https://host:1/a/b"),
+        ("https://me:a@b@host/x", "https://host/x"),
+        ("https://host?x=1", "https://host"),
+        ("file:///etc/passwd", "file:///etc/passwd"),
+        ("weights.onnx", "weights.onnx"),
+        ("", ""),
+        ("https://me:pa/ss@host/x", "https://(hidden)"),
+        ("https://me:pa?ss@host/x", "https://(hidden)"),
+        ("https://me:pa#ss@host/x", "https://(hidden)"),
+        ("HTTP://me:99999/", "HTTP://(hidden)"),
+        ("https:\\\\me:pass@host/x", "https://(hidden)"),
+        ("https://[::1/x", "https://(hidden)"),
+        ("ftp://me:pa/ss@host/x", "(hidden)"),
+        ("me:pass@host/x", "(hidden)"),
+    ],
+)
+def test_what_is_shown_of_a_url(url: str, wanted: str) -> None:
+    assert shown_url(url) == wanted
 
 
 def test_sentence() -> None:
@@ -349,7 +377,8 @@ def test_a_body_comes_piece_by_piece(talker: t.Callable[[bytes | None], str]) ->
     with Transport(Options(url=url)) as transport, transport.stream("/file?token=x") as stream:
         assert (stream.status, stream.headers["x-more"]) == (200, "1")
         pieces = list(stream.chunks(20_000))
-    assert (len(pieces), sum(len(piece) for piece in pieces)) == (3, 50_000)
+    assert b"".join(pieces) == b"x" * 50_000
+    assert max(len(piece) for piece in pieces) <= 20_000
 
 
 @pytest.mark.parametrize("says", [b"Content-Length: 50\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"])
@@ -373,3 +402,14 @@ def test_an_error_of_a_stream_hides_the_query_and_the_headers(monkeypatch: pytes
     assert "no use: /file?(hidden) with header (hidden)" in shown
     assert "h3ader" not in shown.replace('(("X-Token", "h3ader"),)', "")
     assert "InvalidURL" in shown
+
+
+def test_an_error_of_a_stream_hides_a_path_that_may_hold_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise requests.exceptions.InvalidURL("no use: /sesame@host/file")
+
+    monkeypatch.setattr(requests.Session, "get", fail)
+    options = Options(url="http://me")
+    with pytest.raises(HttpProtocolError) as caught, Transport(options) as transport, transport.stream("/sesame@host/file"):
+        pass
+    assert str(caught.value).startswith("GET http://(hidden): no valid answer. InvalidURL: no use: (hidden)")

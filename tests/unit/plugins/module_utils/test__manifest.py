@@ -13,6 +13,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpufleet.triton.plugins.module_utils import _manifest
 from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import (
     EXCLUDE,
     FileEntry,
@@ -202,6 +203,51 @@ def test_what_is_refused_is_told_at_once(folder: Path) -> None:
     assert found.count("\n") == 7
     with pytest.raises(RepositoryError):
         scan(str(folder), HashCache(None))
+
+
+def test_links_that_multiply_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten links to a folder of ten links to a folder of ten links, sixty times: nobody lives to see the end of it."""
+    monkeypatch.setattr(_manifest, "MAX_ENTRIES", 10_000)
+    (folder / "d0").mkdir()
+    for level in range(1, 61):
+        (folder / f"d{level}").mkdir()
+        for number in range(10):
+            (folder / f"d{level}" / f"l{number}").symlink_to(f"../d{level - 1}")
+    for collected in (None, []):
+        with pytest.raises(RepositoryError, match=r"Cannot use the folder .*/model\. It has more than 10000 files") as caught:
+            scan(str(folder), HashCache(None), problems=collected)
+    assert "name in exclude" in caught.value.remedy
+    assert paths(folder, [*EXCLUDE, "d?*"]) == ["1/model.py", "config.pbtxt"]
+
+
+def test_as_many_files_as_may_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "2").symlink_to("1")
+    monkeypatch.setattr(_manifest, "MAX_ENTRIES", 5)
+    (folder / ".git").mkdir()
+    for number in range(9):
+        (folder / ".git" / str(number)).write_text("")
+    assert paths(folder) == ["1/model.py", "2/model.py", "config.pbtxt"]
+    (folder / "1" / "more").write_text("")
+    with pytest.raises(RepositoryError, match="more than 5 files and folders"):
+        scan(str(folder), HashCache(None))
+
+
+@pytest.mark.parametrize(("name", "levels"), [("x", 110), ("x" * 200, 30)])
+def test_folders_without_end(folder: Path, name: str, levels: int) -> None:
+    """Links to links make them deeper than a file system has them."""
+    (folder / "d0").mkdir()
+    for level in range(1, levels):
+        (folder / f"d{level}").mkdir()
+        (folder / f"d{level}" / name).symlink_to(f"../d{level - 1}")
+    with pytest.raises(RepositoryError, match=r"Cannot use the folder .*More than 100 folders, or paths of 4000 letters"):
+        scan(str(folder), HashCache(None))
+
+
+def test_what_is_wrong_behind_a_link_is_named_by_its_path_in_the_model(folder: Path) -> None:
+    (folder / "2").symlink_to("1")
+    (folder / "1" / "out").symlink_to("/etc/passwd")
+    found = problems(folder)
+    assert [problem.partition(". It")[0] for problem in found] == [f"Cannot publish {folder}/{version}/out" for version in (1, 2)]
 
 
 def test_pointers_have_their_path(folder: Path) -> None:

@@ -15,7 +15,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpufleet.triton.plugins.module_utils import _proc
+from ansible_collections.gpufleet.triton.plugins.module_utils import _proc, _sources
 from ansible_collections.gpufleet.triton.plugins.module_utils._archive import ArchiveError
 from ansible_collections.gpufleet.triton.plugins.module_utils._fetch import FetchError
 from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import HashCache, RepositoryError, digest_of, scan
@@ -407,6 +407,29 @@ def test_a_remote_that_is_too_large(place: Place, rclone: dict[str, t.Any]) -> N
     assert place.left() == []
 
 
+def test_a_remote_that_grows_after_it_was_listed(place: Place, rclone: dict[str, t.Any], stored: Path) -> None:
+    """The limit is one of bytes, and rclone stops there."""
+    size = sum(path.stat().st_size for path in stored.rglob("*") if path.is_file())
+    place.populate(rclone=rclone, max_unpacked=size, keep=True)
+    subprocess.run(["rm", "-r", str(place.folder)], check=True)
+
+    def meanwhile(argv: list[str], **options: t.Any) -> _proc.CommandResult:
+        if argv[1] == "sync":
+            (stored / "1" / "model.onnx").write_bytes(bytes(20_000_000))
+        return run(argv, **options)
+
+    with pytest.raises(SourceError, match="max transfer limit"):
+        place.populate(rclone=rclone, run=meanwhile, max_unpacked=size)
+    assert sum(path.stat().st_size for path in place.downloads.rglob("*")) < 2_000_000
+
+
+def test_a_remote_with_too_many_files(place: Place, rclone: dict[str, t.Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sources, "MAX_ENTRIES", 3)
+    with pytest.raises(SourceError, match="It has 4 files, more than the limit of 3"):
+        place.populate(rclone=rclone)
+    assert place.left() == []
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -437,7 +460,7 @@ def test_settings_in_the_name_of_a_remote_are_refused_and_not_shown(place: Place
 
 def test_what_the_configuration_holds_is_not_shown(place: Place, rclone: dict[str, t.Any]) -> None:
     def answer(argv: list[str], **options: t.Any) -> _proc.CommandResult:
-        said = f"Failed: AccessDenied key {SECRET} at https://u:{SECRET}x@h/b?X-Amz-Signature=deadbeef&y=1 (403)"
+        said = f"Failed: AccessDenied key {SECRET} at https://u:{SECRET}x/op3n@h/b?X-Amz-Signature=deadbeef&y=1 (403)"
         return _proc.CommandResult(1, "", said)
 
     with pytest.raises(SourceError) as caught:
@@ -445,6 +468,7 @@ def test_what_the_configuration_holds_is_not_shown(place: Place, rclone: dict[st
     assert "AccessDenied" in str(caught.value)
     assert SECRET not in str(caught.value)
     assert "deadbeef" not in str(caught.value)
+    assert "op3n" not in str(caught.value)
 
 
 def test_without_a_configuration_the_users_own_is_taken(

@@ -93,6 +93,10 @@ def test_an_empty_configuration_is_completed_from_the_file(file, folder) -> None
 E, W = "error", "warning"
 
 
+def several(value: str) -> dict:
+    return {"enable_multi_device": {"string_value": value}}
+
+
 @pytest.mark.parametrize(
     ("config", "context", "wanted"),
     [
@@ -218,6 +222,10 @@ E, W = "error", "warning"
         (changed(ONNX, instance_group=[{"kind": "KIND_CPU", "gpus": [0]}]), {"gpus": 1}, [(E, "instance_group[0].gpus")]),
         (changed(ONNX, instance_group=[{"profile": ["1"]}]), {}, [(E, "instance_group[0].profile")]),
         (changed(PLAN, instance_group=[{"kind": "KIND_CPU"}]), {"gpus": 0}, [(E, "instance_group[0].kind")]),
+        (changed(PLAN, instance_group=[{"kind": "KIND_MODEL"}]), {}, [(E, "instance_group[0].kind")]),
+        (changed(PLAN, instance_group=[{"kind": "KIND_MODEL"}], parameters=several("True")), {"gpus": 2}, []),
+        (changed(PLAN, instance_group=[{"kind": "KIND_MODEL"}], parameters=several("0")), {}, [(E, "instance_group[0].kind")]),
+        (changed(PLAN, instance_group=[{"kind": "KIND_CPU"}], parameters=several("1")), {}, [(E, "instance_group[0].kind")]),
         (PLAN, {"gpus": 0}, [(E, "backend")]),
         # Metrics
         (
@@ -275,6 +283,73 @@ def test_findings_of_warmup(config, wanted) -> None:
     assert found(config) == wanted
 
 
+UNTYPED = changed(X, "data_type")
+
+
+@pytest.mark.parametrize("backend", ["python", "tensorrt", "openvino", "tensorflow", "dali"])
+def test_what_a_backend_may_add_is_no_error(backend) -> None:
+    """model.py has auto_complete_config, the others read the model: what is written need not be all of it."""
+    config = changed(PYTHON, backend=backend, input=[UNTYPED], **warmup({"batch_size": 1, "inputs": {"x": sample(), "z": sample()}}))
+    files = ["1/model.py", "1/model.plan", "1/model.xml"]
+    assert found(config, files, backends=[backend]) == [(W, "model_warmup[0].inputs['z']")]
+    assert (E, "model_warmup[0].inputs['z']") in found(config, files, backends=[backend], auto_complete=False)
+    assert (E, "model_warmup[0].inputs['x'].data_type") in found(config, files, backends=[backend], auto_complete=False)
+
+
+@pytest.mark.parametrize("config", [ONNX, TORCH])
+def test_what_a_backend_takes_as_it_is_written_is_an_error(config) -> None:
+    config = changed(config, input=[UNTYPED], **warmup({"batch_size": 1, "inputs": {"x": sample(), "z": sample()}}))
+    findings = found(config)
+    assert (E, "model_warmup[0].inputs['z']") in findings
+    assert (E, "model_warmup[0].inputs['x'].data_type") in findings
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        (PYTHON, [(W, "model_warmup[0].batch_size")]),
+        (changed(PYTHON, "max_batch_size"), [(W, "model_warmup[0].batch_size")]),
+        (changed(PYTHON, "max_batch_size", backend="dali"), [(W, "model_warmup[0].batch_size")]),
+        (ONNX, [(E, "model_warmup[0].batch_size")]),
+        (changed(ONNX, "max_batch_size"), []),
+    ],
+)
+def test_a_largest_batch_that_model_py_may_set(config, wanted) -> None:
+    config = changed(config, **warmup({"batch_size": 9, "inputs": {"x": sample()}}))
+    files = ["1/model.py", "1/model.onnx"]
+    assert found(config, files) == wanted
+    assert found(config, files, auto_complete=False) == [(E, "model_warmup[0].batch_size")]
+
+
+def test_an_empty_sample_has_a_size() -> None:
+    assert found(changed(ONNX, **warmup({"batch_size": 1, "inputs": {"x": sample(dims=[3, 0])}}))) == []
+
+
+AGENTS = {"model_repository_agents": {"agents": [{"name": "checksum"}, {"name": "decrypt"}]}}
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "context", "fields"),
+    [
+        ({}, ["1/model.enc"], {}, ["backend"]),
+        (ONNX, ["1/model.onnx.enc"], {}, ["default_model_filename"]),
+        (ONNX, ["model.tar"], {}, ["version_policy"]),
+        (changed(ONNX, version_policy={"specific": {"versions": [3]}}), ["1/model.onnx"], {}, ["version_policy.specific.versions"]),
+        (ONNX, ["1/model.onnx", "2.tmp/"], {}, ["2.tmp"]),
+        (CUSTOM, ["1/x"], {"backends": ["python"]}, ["backend"]),
+        (changed(ONNX, output=[changed(Y, label_filename="labels.txt")]), ["1/model.onnx"], {}, ["output[0].label_filename"]),
+        (changed(PLAN, cc_model_filenames={"8.0": "a"}), ["1/a"], {"compute_capabilities": ["7.5"]}, ["cc_model_filenames"]),
+    ],
+)
+def test_an_agent_may_bring_another_folder(config, files, context, fields) -> None:
+    assert found(config, files, **context) == [(E, field) for field in fields]
+    assert found({**config, **AGENTS}, files, **context) == [(W, field) for field in fields]
+
+
+def test_an_agent_brings_no_other_configuration() -> None:
+    assert found({**changed(ONNX, max_batch_size=-1), **AGENTS}) == [(E, "max_batch_size")]
+
+
 def specific(*versions: int) -> dict:
     return {"specific": {"versions": list(versions)}}
 
@@ -317,6 +392,12 @@ def specific(*versions: int) -> dict:
         (
             changed(ONNX, output=[changed(Y, label_filename="../labels.txt")]),
             ["1/model.onnx", "labels.txt"],
+            [(E, "output[0].label_filename")],
+        ),
+        (changed(ONNX, output=[changed(Y, label_filename="a/../labels.txt")]), ["1/model.onnx", "labels.txt", "a/b"], []),
+        (
+            changed(ONNX, output=[changed(Y, label_filename="a/../../labels.txt")]),
+            ["1/model.onnx", "labels.txt", "a/b"],
             [(E, "output[0].label_filename")],
         ),
         (
@@ -442,6 +523,20 @@ A, B = MODELS["last"]["input"][0], MODELS["last"]["output"][0]
 def test_findings_of_ensembles(config, models, wanted) -> None:
     findings = found(config, ["1/"], models=models)
     assert (E, STEPS) in findings if wanted is None else findings == wanted
+
+
+@pytest.mark.parametrize(("backend", "severity"), [("python", W), ("tensorrt", W), ("", W), ("onnxruntime", E), ("pytorch", E)])
+def test_a_step_whose_tensors_may_become_more(backend, severity) -> None:
+    step = {"backend": backend, "max_batch_size": 8, "input": [dict(MODELS["first"]["input"][0], optional=True, name="q")]}
+    fields = [f"{STEPS}[0].input_map", f"{STEPS}[0].output_map"]
+    config = {**step, "output": [dict(MODELS["first"]["output"][0], name="q")]}
+    assert found(ENSEMBLE, ["1/"], models={**MODELS, "first": config}) == [(severity, field) for field in fields]
+    assert found(ENSEMBLE, ["1/"], models={**MODELS, "first": config}, auto_complete=False) == [(E, field) for field in fields]
+
+
+@pytest.mark.parametrize(("backend", "severity"), [("python", W), ("tensorrt", E), ("onnxruntime", E)])
+def test_a_step_whose_largest_batch_may_grow(backend, severity) -> None:
+    assert found(ENSEMBLE, ["1/"], models=model("first", max_batch_size=2, backend=backend)) == [(severity, "max_batch_size")]
 
 
 def test_a_circle_is_named() -> None:

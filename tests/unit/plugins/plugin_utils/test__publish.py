@@ -476,7 +476,7 @@ def test_a_signature_is_checked_against_the_source(tmp_path: Path) -> None:
             raise Unsigned
 
     publish.check_signature(model, model.base or [], of_all, find, None, verify)
-    keys = {"public_key": str(tmp_path / "key.pub"), "certificates": None}
+    keys = {"public_key": str(tmp_path / "key.pub"), "certificates": None, "exclude": of_all.exclude}
     assert calls == [(["1/model.py", "config.pbtxt", "model.sig"], b"the signature", keys)]
     assert said(model) == ""
     publish.check_signature(model, model.base or [], of_all, find, None, verify)

@@ -10,12 +10,13 @@ import base64
 import datetime
 import json
 import shutil
+import subprocess
 import sys
 import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import FileEntry, HashCache, scan
+from ansible_collections.gpufleet.triton.plugins.module_utils._manifest import EXCLUDE, FileEntry, HashCache, scan
 from ansible_collections.gpufleet.triton.plugins.plugin_utils._signature import SignatureError, verify
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -95,6 +96,42 @@ def test_what_git_keeps_for_itself_is_signed_by_nobody(model: Path, keys: Keys) 
     (model / ".git" / "HEAD").write_text("x")
     (model / ".gitattributes").write_text("x")
     verify(entries(model), sign(model, keys), public_key=keys.public)
+
+
+def test_what_is_never_published_may_be_missing(model: Path, keys: Keys) -> None:
+    """Signed all the same: the signer's tool leaves out other files than this collection does."""
+    left_out = ("1/.gitignore", "1/__pycache__/model.cpython-310.pyc", ".DS_Store", "1/.ipynb_checkpoints/a/b", ".gpufleet.json")
+    for path in (*left_out, "1/._model.onnx", "__MACOSX/x", "notes/a/b"):
+        (model / path).parent.mkdir(parents=True, exist_ok=True)
+        (model / path).write_text("x")
+    signature = sign(model, keys)
+    verify(scan(str(model), HashCache(None)), signature, public_key=keys.public)
+    subprocess.run(["rm", "-r", model / "__MACOSX", model / "1/._model.onnx"], check=True)
+    verify(scan(str(model), HashCache(None)), signature, public_key=keys.public)
+    exclude = [*EXCLUDE, "notes"]
+    found = scan(str(model), HashCache(None), exclude)
+    verify(found, signature, public_key=keys.public, exclude=exclude)
+    with pytest.raises(SignatureError, match=r"Missing: 'notes/a/b'"):
+        verify(found, signature, public_key=keys.public)
+
+
+def test_what_is_not_excluded_may_not_be_missing(model: Path, keys: Keys) -> None:
+    (model / "1" / "x.pyc").write_text("x")
+    signature = sign(model, keys)
+    (model / "1" / "x.pyc").unlink()
+    with pytest.raises(SignatureError, match=r"Missing: '1/x\.pyc'"):
+        verify(scan(str(model), HashCache(None), ()), signature, public_key=keys.public, exclude=())
+
+
+def test_what_signers_leave_out_and_is_published_is_refused(model: Path, keys: Keys) -> None:
+    """Signed code could read what nobody vouches for. The remedy names it."""
+    (model / ".github" / "workflows").mkdir(parents=True)
+    (model / ".github" / "workflows" / "x.yml").write_text("x")
+    signature = sign(model, keys)
+    with pytest.raises(SignatureError, match=r"Not signed: '\.github/workflows/x\.yml'") as caught:
+        verify(entries(model), signature, public_key=keys.public)
+    assert "name in exclude what is no part of it, here .github, which signers leave out" in caught.value.remedy
+    verify(scan(str(model), HashCache(None), EXCLUDE), signature, public_key=keys.public)
 
 
 def test_empty_folders_and_modes_are_not_signed(model: Path, keys: Keys) -> None:
