@@ -38,7 +38,7 @@ API_TIMEOUT = 10.0
 PATH_TIMEOUT = 10.0
 ENTRIES_LIMIT = 1000
 UNREADABLE_LIMIT = 20
-CONTENT_LIMIT = 64 * 1024
+CONTENT_LIMIT = 4 << 20
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _CONTAINER_IN_CGROUP = re.compile(r"(?:docker[-/])([0-9a-f]{64})")
@@ -145,6 +145,7 @@ def container_facts(data: dict[str, t.Any]) -> dict[str, t.Any]:
         "restart_count": data.get("RestartCount"),
         "network_mode": (data.get("HostConfig") or {}).get("NetworkMode"),
         "ports": ports,
+        "command": list((data.get("Config") or {}).get("Cmd") or []),
         "backends": backends_of(state.get("Pid") or None),
     }
 

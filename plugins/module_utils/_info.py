@@ -40,7 +40,11 @@ class Info:
         server = self.client.server_metadata()
         live = self.client.live()
         ready = live and self.client.ready()
-        rows, problems = self._index()
+        stats = self._stats() if live and self.gather else []
+        rows, problems = self._index(stats)
+        # A model whose folder was taken away has no row in the index, and serves on.
+        listed = {row.name for row in rows}
+        rows += [row for row in _ready_rows(stats) if row.name not in listed]
         result: dict[str, t.Any] = {
             "server": {"name": server.name, "version": server.version, "extensions": list(server.extensions)},
             "live": live,
@@ -52,7 +56,9 @@ class Info:
             models = models_from(rows)
             with ThreadPoolExecutor(max_workers=self.parallel) as pool:
                 configs = dict(pool.map(self._config, [name for name, model in models.items() if model.state == READY]))
-            statistics = self._statistics() if live else {}
+            statistics: dict[str, list[dict[str, t.Any]]] = {}
+            for row in stats:
+                statistics.setdefault(str(row.get("name")), []).append(row)
             for name, model in models.items():
                 served = with_config(model, configs.get(name))
                 entry: dict[str, t.Any] = {
@@ -75,7 +81,7 @@ class Info:
         result["problems"] = [problem.as_dict() for problem in problems]
         return result
 
-    def _index(self) -> tuple[list[IndexRow], list[Problem]]:
+    def _index(self, stats: list[dict[str, t.Any]]) -> tuple[list[IndexRow], list[Problem]]:
         try:
             return self.client.index(), []
         except NotInitialisedError as error:
@@ -88,19 +94,20 @@ class Info:
                 "only the models that serve are shown, from their statistics",
                 "give admin_key or admin_key_file to see all",
             )
-            rows = [
-                IndexRow(str(row["name"]), int(row["version"]), READY)
-                for row in self.client.stats()
-                if row.get("version") and row.get("name")
-            ]
-            return rows, [problem]
+            return _ready_rows(stats or self.client.stats()), [problem]
 
     def _config(self, name: str) -> tuple[str, dict[str, t.Any] | None]:
         return name, self.client.config(name)
 
-    def _statistics(self) -> dict[str, list[dict[str, t.Any]]]:
-        found: dict[str, list[dict[str, t.Any]]] = {}
-        if "statistics" in self.gather:
-            for row in self.client.stats():
-                found.setdefault(str(row.get("name")), []).append(row)
-        return found
+    def _stats(self) -> list[dict[str, t.Any]]:
+        """Those of all models that are ready. None where they are restricted and nobody asked for them."""
+        try:
+            return list(self.client.stats())
+        except AccessError:
+            if "statistics" in self.gather:
+                raise
+            return []
+
+
+def _ready_rows(stats: t.Iterable[t.Mapping[str, t.Any]]) -> list[IndexRow]:
+    return [IndexRow(str(row["name"]), int(row["version"]), READY) for row in stats if row.get("version") and row.get("name")]

@@ -128,8 +128,9 @@ class Loader:
         """Do what was planned. One model's failure does not stop the others."""
         outcomes = {step.wanted.name: Outcome(step, step.before) for step in steps}
         # Unloads come first: they make room for the loads. An ensemble goes before its steps, which would take it down.
-        for wave in reversed(waves([step for step in steps if step.action == "unloaded"])):
-            self._unload([outcomes[step.wanted.name] for step in wave])
+        unloads = [step for step in steps if step.action == "unloaded"]
+        held = self._held(steps)
+        self._unload_in_order([step for step in unloads if step.wanted.name not in held], outcomes)
         # A model that somebody else unloads may be wanted gone as well: then it only has to be waited for.
         leaving = [step for step in steps if step.action == "none" and step.wanted.state == "unloaded" and not step.before.gone]
         self._await_gone([outcomes[step.wanted.name] for step in leaving])
@@ -140,6 +141,9 @@ class Loader:
                 self._load,
                 [outcomes[step.wanted.name] for step in wave if self._worth_a_retry(outcomes[step.wanted.name], outcomes)],
             )
+        # What an ensemble was made of may go once it is made of something else.
+        free = [step for step in unloads if step.wanted.name in held and not self._still_held(step, held, outcomes)]
+        self._unload_in_order(free, outcomes)
         result = [outcomes[step.wanted.name] for step in steps]
         if leaving or any(step.action != "none" for step in steps):
             self._read_back(result)
@@ -244,6 +248,32 @@ class Loader:
             self.client.unload(name, timeout=self._left())
             self._wait_gone([name])
         self.client.load(name, override, max(self._left(), 1.0))
+
+    @staticmethod
+    def _held(steps: t.Iterable[Step]) -> dict[str, str]:
+        """Models that an ensemble runs which is about to get other content: they serve it until then."""
+        return {
+            name: step.wanted.name
+            for step in steps
+            if step.action in ("loaded", "reloaded") and step.before.state == READY
+            for name in ensemble_steps(step.before.config)
+        }
+
+    def _still_held(self, step: Step, held: t.Mapping[str, str], outcomes: t.Mapping[str, Outcome]) -> bool:
+        """Whether a model must stay because the ensemble that runs it did not get its new content."""
+        name, ensemble = step.wanted.name, held[step.wanted.name]
+        try:
+            if name not in ensemble_steps(self.client.config(ensemble)):
+                return False
+            why = f"the ensemble {ensemble!r} still runs it: its new content is not served"
+        except HttpError as error:
+            why = f"the ensemble {ensemble!r} may still run it: {error.what}"
+        outcomes[name].error = _error(Problem(f"Model {name!r} was not unloaded", why, f"correct {ensemble!r}, and run it again"))
+        return True
+
+    def _unload_in_order(self, steps: t.Sequence[Step], outcomes: t.Mapping[str, Outcome]) -> None:
+        for wave in reversed(waves(steps)):
+            self._unload([outcomes[step.wanted.name] for step in wave])
 
     def _unload(self, outcomes: list[Outcome]) -> None:
         self._each(lambda outcome: self._timed(outcome, lambda: self._unload_one(outcome.step.wanted.name)), outcomes)

@@ -335,7 +335,7 @@ paths:
       sample: "2026-01-31T12:00:00.123456Z"
     content:
       description:
-        - The text of a file of 64 KiB at most, where O(paths) asks for it. Null where it does not, and for a file that is larger or is not
+        - The text of a file of 4 MiB at most, where O(paths) asks for it. Null where it does not, and for a file that is larger or is not
           UTF-8.
       returned: always
       type: str
@@ -464,6 +464,12 @@ container:
       type: list
       elements: dict
       sample: [{container_port: 8000/tcp, address: 127.0.0.1, port: 8000}]
+    command:
+      description: The arguments that it was made with.
+      returned: always
+      type: list
+      elements: str
+      sample: [/etc/gpufleet/start, --model-control-mode=explicit]
     backends:
       description: The backends in its C(/opt/tritonserver/backends), null if it does not run or has no such folder.
       returned: always

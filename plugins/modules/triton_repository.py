@@ -205,6 +205,7 @@ options:
     description:
       - What is known of the host and its server, for the check of configurations. It has the keys C(gpus), C(backends), C(models),
         C(compute_capabilities), C(release) and C(auto_complete), each of which may be left out.
+      - C(leaving) has the names of models that are about to be unloaded or removed. An ensemble that needs one of them is refused.
     type: dict
   strict:
     description:

@@ -197,6 +197,7 @@ class Publication:
         self._take(answer)
         if unknown:
             self._check_with(answer.get("configs") or {})
+        self._check_steps(present)
         return [model for model in self.models if self._action(model) != "none"]
 
     def _action(self, model: publish.Model) -> str:
@@ -210,6 +211,14 @@ class Publication:
             with contextlib.suppress(PbtxtError):
                 self.others[name] = parse(text, f"{name}/{CONFIG}")
         publish.check_models(self.models, self.settings, self.others, certain=not self.host.check_mode)
+        self._refuse_or_go_on()
+
+    def _check_steps(self, models: list[publish.Model]) -> None:
+        """Check ensembles against what leaves. The host knows the steps of one that only it has, if that stays what it is."""
+        for model in models:
+            known = model.message is not None or self._action(model) == "none"
+            steps = publish.step_names(model) or self.rows.get(model.name, {}).get("steps") or []
+            publish.check_steps(model, steps if known else (), self.settings.leaving)
         self._refuse_or_go_on()
 
     def _fetch(self, todo: list[publish.Model]) -> None:
@@ -228,6 +237,7 @@ class Publication:
             self._fetch_there(there)
         if needing:
             publish.check_models(self.models, self.settings, self.others)
+            self._check_steps(needing)
         self._refuse_or_go_on()
         if here:
             # Now that their content is known, the host can say what it lacks of it.

@@ -209,6 +209,8 @@ class Settings(t.NamedTuple):
 
     exclude: tuple[str, ...]
     context: dict[str, t.Any]
+    #: Models that are about to be served no more.
+    leaving: frozenset[str]
     strict: bool
     require_signature: bool
     public_key: str | None
@@ -254,9 +256,12 @@ def settings_of(params: t.Mapping[str, t.Any], find: Find) -> Settings:
         problems.append(Problem("", "Cannot verify signatures", why, "Set signature_public_key or signature_certificates."))
     if problems:
         raise RefusedError(problems)
+    context = dict(params["context"] or {})
+    leaving = context.pop("leaving", None) or ()
     return Settings(
         exclude=tuple(params["exclude"]),
-        context=dict(params["context"] or {}),
+        context=context,
+        leaving=frozenset(map(str, leaving)),
         strict=params["strict"],
         require_signature=params["require_signature"],
         public_key=keys["signature_public_key"][0] if keys["signature_public_key"] else None,
@@ -578,6 +583,17 @@ def check_models(
         complete = not missing or (sure and certain and not missing & pending)
         context = {**settings.context, "models": known if complete else None}
         _check_model(model, context, settings.strict)
+
+
+def check_steps(model: Model, steps: t.Iterable[str], leaving: t.Collection[str]) -> None:
+    """Refuse an ensemble that stays while a model that it runs goes: the unload of that takes it down."""
+    for name in steps if model.name not in leaving else ():
+        if name in leaving:
+            model.add(
+                f"The ensemble needs the model '{name}', which is to be unloaded or removed",
+                "Triton takes an ensemble down with any of its steps",
+                f"keep '{name}' loaded, or let '{model.name}' go with it",
+            )
 
 
 def _check_model(model: Model, context: t.Mapping[str, t.Any], strict: bool) -> None:

@@ -120,7 +120,8 @@ def test_what_fails_is_rolled_back_and_the_rest_is_served(server, models, worksh
 
 def test_without_rollback_it_is_only_told_and_the_next_run_may_go_back(server, models, workshop):
     assert models(workshop.times("kept", 2, smoke=gives(2))).rc == 0
-    done = models(workshop.times("kept", 3, smoke=gives(2)), triton_models_rollback=False)
+    # As it comes from a command line: a word.
+    done = models(workshop.times("kept", 3, smoke=gives(2)), triton_models_rollback="false")
     assert done.rc != 0 and "triton_models_rollback is false" in done.text, done.text
     assert server.infer("kept") == 3
     done = models(workshop.times("kept", 3, smoke=gives(2)))
@@ -145,10 +146,12 @@ def test_models_that_left_the_list(server, models, workshop):
     assert models(workshop.times("left1", 2), workshop.times("left2", 3)).rc == 0
     server.sh("cp -r /fileServerMountPath/data/models/left1 /fileServerMountPath/data/models/foreign")
     server.sh("cd /fileServerMountPath/data/models/foreign && rm .gpufleet.json && sed -i s/left1/foreign/ config.pbtxt")
+    # A copy with its manifest is no more of ours than one without.
+    server.sh("cd /fileServerMountPath/data/models && cp -r left1 spare && sed -i s/left1/spare/ spare/config.pbtxt")
     try:
         done = models(workshop.times("left2", 3), triton_models_purge="false")
         assert (done.rc, done.counts["changed"]) == (0, 0), done.text
-        assert "not in triton_models:" in done.text and "left1" in done.text and "never touched by it: foreign" in done.text
+        assert "not in triton_models:" in done.text and "left1" in done.text and "never touched by it: foreign, spare" in done.text
         assert {"left1", "left2"} <= set(server.ready()) & set(server.start_list())
 
         done = models(workshop.times("left2", 3), triton_models_purge="unload")
@@ -159,10 +162,10 @@ def test_models_that_left_the_list(server, models, workshop):
         assert predicted.rc == 0 and "left2" in server.ready(), predicted.text
         done = models(triton_models_purge="remove")
         assert done.rc == 0, done.text
-        assert server.ready() == ["add_sub"] and server.on_disk() == ["add_sub", "foreign"]
+        assert server.ready() == ["add_sub"] and server.on_disk() == ["add_sub", "foreign", "spare"]
         assert server.sh("ls /fileServerMountPath/data/.gpufleet/releases/left2") != ""
     finally:
-        server.sh("rm -r /fileServerMountPath/data/models/foreign")
+        server.sh("cd /fileServerMountPath/data/models && rm -r foreign spare")
 
 
 def test_an_ensemble_comes_with_its_steps_and_goes_before_them(server, models, workshop):
@@ -179,6 +182,34 @@ def test_an_ensemble_comes_with_its_steps_and_goes_before_them(server, models, w
     log = server.sh("docker logs triton 2>&1 | tail -n +$(($(wc -l </run/log.before) + 1))")
     order = re.findall(r"successfully unloaded '(\w+)'", log)
     assert order[0] == "chain" and sorted(order) == ["chain", "double", "triple"], log
+
+
+def test_an_ensemble_stays_whole(server, models, workshop, client):
+    """What it runs does not leave while it stays; what it ran leaves when it runs something else."""
+    entries = [workshop.ensemble("whole", "twice", "thrice", smoke=gives(6)), workshop.times("twice", 2), workshop.times("thrice", 3)]
+    assert models(*entries).rc == 0
+    for options in ({}, {"check": True}):
+        for leaves in ([], [{**entries[2], "state": "unloaded"}], [{"name": "thrice", "state": "absent"}]):
+            done = models(*entries[:2], *leaves, **options)
+            assert done.rc != 0 and done.counts["changed"] == 0, done.text
+            assert "needs the model 'thrice', which is to be unloaded or removed" in done.text, done.text
+    assert server.infer("whole") == 6
+    stop = client("whole")
+    done = models(workshop.ensemble("whole", "twice", "fourfold", smoke=gives(8)), entries[1], workshop.times("fourfold", 4))
+    answers, failures, count = stop()
+    assert done.rc == 0 and server.ready() == ["add_sub", "fourfold", "twice", "whole"], done.text
+    assert (answers, failures) == ([6, 8], []), count
+
+
+def test_an_ensemble_is_tested_again_when_one_of_its_steps_is_another(server, models, workshop):
+    entries = [workshop.ensemble("sum", "part1", "part2", smoke=gives(6)), workshop.times("part1", 2), workshop.times("part2", 3)]
+    assert models(*entries).rc == 0
+    good = server.served_digest("part2")
+    done = models(*entries[:2], workshop.times("part2", 5))
+    assert done.rc != 0 and f"Rolled back to the release before: part2 to {good}." in done.text, done.text
+    assert (server.infer("sum"), server.served_digest("part2")) == (6, good)
+    done = models(*entries[:2], workshop.times("part2", 3))
+    assert (done.rc, done.counts["changed"]) == (0, 0), done.text
 
 
 def test_canary_by_version(server, models, workshop):
@@ -240,6 +271,17 @@ def test_a_server_that_restarts_in_the_middle_comes_back_with_what_it_should_ser
     assert server.start_list() == server.ready()
 
 
+def test_a_model_that_takes_the_server_down_is_rolled_back(server, models, workshop):
+    assert models(workshop.times("killer", 2, smoke=gives(2)), workshop.times("victim", 3, smoke=gives(3))).rc == 0
+    started = server.sh("docker inspect -f '{{.State.StartedAt}}' triton")
+    deadly = workshop.times("killer", 2, initialize="__import__('os').kill(1, 15); time.sleep(60)", smoke=gives(2))
+    done = models(deadly, workshop.times("victim", 3, smoke=gives(3)))
+    assert done.rc != 0 and "Rolled back to the release before: killer" in done.text, done.text
+    assert server.sh("docker inspect -f '{{.State.StartedAt}}' triton") != started, "it did go down"
+    assert (server.infer("killer"), server.infer("victim")) == (2, 3)
+    assert server.start_list() == ["add_sub", "killer", "victim"]
+
+
 def test_a_release_that_cannot_be_put_back_is_told(server, models, workshop):
     assert models(workshop.times("doomed", 2, smoke=gives(2))).rc == 0
     release = server.manifest("doomed")["digest"].partition(":")[2]
@@ -250,6 +292,32 @@ def test_a_release_that_cannot_be_put_back_is_told(server, models, workshop):
     for words in ("doomed failed its smoke test", "No release could be put back", "is damaged", "1/model.py differs from what was"):
         assert words in done.text, done.text
     assert "doomed" not in server.ready() + server.start_list()
+
+
+def test_a_release_that_cannot_be_put_back_takes_no_other_model_along(server, models, workshop):
+    names = ["fine", "stuck"]
+    assert models(*(workshop.times(name, 2, smoke=gives(2)) for name in names)).rc == 0
+    good = {name: server.served_digest(name) for name in names}
+    bad = [workshop.times("fine", 3, smoke=gives(2)), workshop.broken("stuck", smoke=gives(2))]
+    assert models(*bad, triton_models_rollback=False).rc != 0
+    release = good["stuck"].partition(":")[2]
+    server.sh(f"echo '# damaged' >>/fileServerMountPath/data/.gpufleet/releases/stuck/{release}/1/model.py")
+    done = models(*bad)
+    assert done.rc != 0, done.text
+    for words in (f"Rolled back to the release before: fine to {good['fine']}.", "served before is served on: stuck."):
+        assert words in done.text, done.text
+    # Triton still has the old content in memory, which is better than none.
+    assert {name: server.infer(name) for name in names} == dict.fromkeys(names, 2)
+    assert server.start_list() == ["add_sub", *names]
+
+
+def test_what_is_rolled_back_is_loaded_at_the_next_start(server, models, workshop):
+    assert models(workshop.times("returns", 2, smoke=gives(2))).rc == 0
+    assert models({**workshop.times("returns", 2), "state": "unloaded"}).rc == 0
+    assert "returns" not in server.start_list()
+    done = models(workshop.broken("returns", smoke=gives(2)))
+    assert done.rc != 0 and server.infer("returns") == 2, done.text
+    assert server.start_list() == ["add_sub", "returns"]
 
 
 def test_a_server_that_is_kept_down_gets_its_models_on_disk_alone(server, models, workshop):
@@ -298,6 +366,12 @@ TYPOS = {
     "a state": ([{"name": "a", "src": SOURCE, "state": "laoded"}], {}, ["laoded", "loaded, unloaded, absent"]),
     "two entries of a name": ([{"name": "a", "src": SOURCE}] * 2, {}, ["More than one entry of triton_models is for a."]),
     "a number as name": ([{"name": 5, "src": SOURCE}], {}, ["not text: 5", "quotes"]),
+    "names that differ in case alone are two": (
+        [{"name": "Twin", "src": SOURCE}, {"name": "twin", "src": SOURCE}],
+        {},
+        ["The configuration says 'add_sub', the folder is 'Twin'"],
+    ),
+    "a mode that is not the server's": ([ADD_SUB], {"triton_models_control_mode": "poll"}, ["started in the mode explicit"]),
     "no source": ([{"name": "a"}], {}, ["where a should come from"]),
     "a key of a smoke test": (
         [{"name": "a", "src": SOURCE, "smoke": {"inputs": [{"nam": "x"}], "exepct": []}}],

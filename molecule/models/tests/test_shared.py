@@ -53,6 +53,21 @@ def test_what_fails_on_one_is_rolled_back_on_both(pair, play, workshop):
     assert pair[0].manifest("common", ROOT)["digest"] == good
 
 
+def test_a_rollback_loads_nothing_on_a_host_that_wants_it_unloaded(pair, play, workshop):
+    def run(factor: int, test: int) -> labtest.Played:
+        entry = workshop.times("common", factor, smoke=gives(test))
+        entry["state"] = "{{ 'loaded' if inventory_hostname == 'gpu1' else 'unloaded' }}"
+        return play(ROLE, triton_models=[ADD_SUB, entry], **BOTH)
+
+    assert run(2, 2).rc == 0
+    assert [host.ready() for host in pair] == [["add_sub", "common"], ["add_sub"]]
+    done = run(7, 2)
+    assert done.rc != 0 and pair[0].infer("common") == 2, done.text
+    assert [host.ready() for host in pair] == [["add_sub", "common"], ["add_sub"]]
+    assert [host.start_list() for host in pair] == [["add_sub", "common"], ["add_sub"]]
+    assert play(ROLE, triton_models=[ADD_SUB, workshop.times("common", 2, smoke=gives(2))], **BOTH).rc == 0
+
+
 def test_a_publisher_that_fails_is_named_and_not_replaced(pair, play, workshop):
     entry = workshop.times("common", 3)
     entry["src"] += "/nowhere"

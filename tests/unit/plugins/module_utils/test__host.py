@@ -36,7 +36,7 @@ CONTAINER = {
     "Id": CONTAINER_ID,
     "Image": "sha256:1234",
     "RestartCount": 2,
-    "Config": {"Image": "triton:1", "Labels": {"made.by": "us"}},
+    "Config": {"Image": "triton:1", "Labels": {"made.by": "us"}, "Cmd": ["tritonserver", "--id=x"]},
     "HostConfig": {"NetworkMode": "triton_default"},
     "State": {
         "Status": "exited",
@@ -121,6 +121,7 @@ def test_a_container_is_told_in_full(engine: _Server) -> None:
         "network_mode": "triton_default",
         "ports": [{"container_port": "8000/tcp", "address": "127.0.0.1", "port": 8000}],
         "labels": {"made.by": "us"},
+        "command": ["tritonserver", "--id=x"],
         "backends": None,
     }
 

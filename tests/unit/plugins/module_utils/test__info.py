@@ -29,8 +29,12 @@ def start() -> list[Call]:
     return [Call("GET", "/v2", answer=TRITON), Call("GET", LIVE), Call("GET", READY)]
 
 
+def stats(*rows: dict[str, object]) -> Call:
+    return Call("GET", STATS, answer={"model_stats": list(rows)})
+
+
 def test_models() -> None:
-    script = Script(*start(), index(ready("m", 1, 2), row("never")), served("m", "sha256:a"))
+    script = Script(*start(), stats(), index(ready("m", 1, 2), row("never")), served("m", "sha256:a"))
     found = Info(TritonClient(script)).collect()
     script.finish()
     assert found["server"] == TRITON
@@ -55,8 +59,8 @@ def test_nothing_but_the_index() -> None:
 
 
 def test_config_and_statistics() -> None:
-    stats = Call("GET", STATS, answer={"model_stats": [{"name": "m", "version": "1", "inference_count": 3}]})
-    script = Script(*start(), index(ready("m"), row("never")), served("m"), stats)
+    counted = stats({"name": "m", "version": "1", "inference_count": 3})
+    script = Script(*start(), index(ready("m"), row("never")), served("m"), counted)
     m, never = Info(TritonClient(script), ["config", "statistics"]).collect()["models"]
     script.finish()
     assert m["config"] == config("m")
@@ -64,8 +68,26 @@ def test_config_and_statistics() -> None:
     assert (never["config"], never["statistics"]) == (None, [])
 
 
+def test_a_model_whose_folder_was_taken_away_is_served_all_the_same() -> None:
+    script = Script(*start(), stats({"name": "m", "version": "1"}, {"name": "ghost", "version": "2"}), index(ready("m")))
+    script.calls += [served("m"), served("ghost", "sha256:a")]
+    found = Info(TritonClient(script)).collect()
+    script.finish()
+    assert [(model["name"], model["state"], model["digest"]) for model in found["models"]] == [
+        ("m", "READY", None),
+        ("ghost", "READY", "sha256:a"),
+    ]
+
+
+def test_restricted_statistics_hide_no_more_than_they_must() -> None:
+    script = Script(*start(), Call("GET", STATS, 403, RESTRICTED), index(ready("m")), served("m"))
+    found = Info(TritonClient(script)).collect()
+    script.finish()
+    assert [model["name"] for model in found["models"]] == ["m"]
+
+
 def test_a_failed_load_is_a_problem() -> None:
-    calls = [*start()[:2], Call("GET", READY, 400), index(row("m", 1, "UNAVAILABLE", "no weights"))]
+    calls = [*start()[:2], Call("GET", READY, 400), stats(), index(row("m", 1, "UNAVAILABLE", "no weights"))]
     script = Script(*calls)
     found = Info(TritonClient(script)).collect()
     script.finish()
@@ -74,8 +96,7 @@ def test_a_failed_load_is_a_problem() -> None:
 
 
 def test_restricted_index_without_a_key() -> None:
-    stats = Call("GET", STATS, answer={"model_stats": [{"name": "m", "version": "2"}]})
-    script = Script(*start(), Call("POST", "/v2/repository/index", 403, RESTRICTED), stats, served("m"))
+    script = Script(*start(), Call("POST", "/v2/repository/index", 403, RESTRICTED), stats({"name": "m", "version": "2"}), served("m"))
     found = Info(TritonClient(script)).collect()
     script.finish()
     assert found["index"] == [{"name": "m", "version": 2, "state": "READY", "reason": ""}]
@@ -83,7 +104,7 @@ def test_restricted_index_without_a_key() -> None:
 
 
 def test_restricted_index_with_a_wrong_key() -> None:
-    script = Script(*start(), Call("POST", "/v2/repository/index", 403, RESTRICTED))
+    script = Script(*start(), stats(), Call("POST", "/v2/repository/index", 403, RESTRICTED))
     with pytest.raises(AccessError):
         Info(TritonClient(script, key_given=True)).collect()
 

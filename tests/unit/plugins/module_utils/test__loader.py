@@ -285,6 +285,42 @@ def test_an_ensemble_is_unloaded_before_its_steps() -> None:
     assert unloads[0] == "POST /v2/repository/models/pair/unload"
 
 
+def test_what_an_ensemble_was_made_of_goes_when_it_is_made_of_something_else() -> None:
+    gone = row("old", 1, "UNAVAILABLE", "unloaded")
+    outcomes, loader, script = go(
+        [Wanted("pair", digest="sha256:2", steps=("new",)), Wanted("new"), Wanted("old", "unloaded")],
+        index(ready("pair"), row("new"), ready("old")),
+        served("pair", "sha256:1", **ensemble("old")),
+        served("old"),
+        load("new"),
+        load("pair"),
+        unload("old"),
+        index(ready("pair"), ready("new"), gone, times=2),
+        served("new"),
+        served("pair", "sha256:2", times=2, **ensemble("new")),
+        parallel=4,
+    )
+    assert not any(outcome.failed for outcome in outcomes) and loader.warnings == []
+    posts = [line.rpartition("models/")[2] for line in script.log if "/repository/models/" in line]
+    assert posts == ["new/load", "pair/load", "old/unload"]
+
+
+def test_what_an_ensemble_is_made_of_stays_when_its_new_content_does_not_load() -> None:
+    outcomes, _loader, script = go(
+        [Wanted("pair", digest="sha256:2", steps=("new",)), Wanted("old", "unloaded")],
+        index(ready("pair"), ready("old")),
+        served("pair", "sha256:1", **ensemble("old")),
+        served("old"),
+        load("pair", 400, error("load failed for model 'pair': version 1 is at UNAVAILABLE state: Internal: no;")),
+        index(ready("pair"), ready("old")),
+        served("pair", "sha256:1", times=2, **ensemble("old")),
+        served("old"),
+    )
+    assert [outcome.failed for outcome in outcomes] == [True, True]
+    assert "The ensemble 'pair' still runs it" in str(outcomes[1].error)
+    assert not any(line.endswith("/unload") for line in script.log)
+
+
 def test_the_steps_of_a_new_ensemble_are_known_from_the_caller() -> None:
     _outcomes, _loader, script = go(
         [Wanted("pair", steps=("a",)), Wanted("a")],

@@ -24,6 +24,7 @@ def test_info(run: Runner, check: bool) -> None:
         Call("GET", "/v2", answer=TRITON),
         Call("GET", "/v2/health/live"),
         Call("GET", "/v2/health/ready"),
+        Call("GET", "/v2/models/stats", answer={"model_stats": []}),
         index(ready("m")),
         served("m", "sha256:a"),
     )

@@ -355,6 +355,19 @@ def test_an_ensemble_finds_its_step_on_the_host(tmp_path: Path, host: MemoryHost
     assert "The model 'step' has no output 'O'." in refused["msg"]
 
 
+def test_an_ensemble_is_refused_when_what_it_runs_is_about_to_leave(tmp_path: Path, host: MemoryHost) -> None:
+    models = [model(tmp_path, "pipe", config=ENSEMBLE), model(tmp_path, "step")]
+    run(host, *models)
+    live = dict(host.live)
+    for check_mode in (True, False):
+        host.check_mode = check_mode
+        refused = run(host, *models, context={"leaving": ["step"]})
+        assert "pipe: The ensemble needs the model 'step', which is to be unloaded or removed." in refused["msg"]
+        assert host.live == live
+    # Together they may go.
+    assert "failed" not in run(host, *models, context={"leaving": ["step", "pipe"]})
+
+
 ARCHIVE = {"name": "a", "src": "https://host/a.tgz", "checksum": "a" * 64}
 
 
