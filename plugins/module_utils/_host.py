@@ -217,6 +217,11 @@ def version_in(text: str) -> str | None:
     return found.group(0) if found else None
 
 
+def numbers_in(text: str) -> tuple[int, ...]:
+    """A version or a kernel's release, to be compared by its numbers."""
+    return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
 def is_old_version(version: str | None) -> bool:
     return version is not None and version.split(".", 1)[0] == "1"
 
