@@ -28,6 +28,8 @@ RESIZE_DRIVER = "580.126.09"
 # A fabric that is not needed has no state, or says that it is not supported.
 _FABRIC_BAD = ("In Progress", "Not Started")
 
+GENERATE = "run: nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml"
+
 ERROR = "error"
 WARNING = "warning"
 Row = dict[str, t.Any]
@@ -315,7 +317,7 @@ def spec_faults(facts: Row, spec: Row) -> Findings:
         why = f"not there: {listed(spec['missing_files'], 3)}" if spec["missing_files"] else ""
         made = f"it was made for driver {spec['driver']}, the libraries are {facts['driver']['userspace'] or facts['driver']['loaded']}"
         yield Finding(f"{name} is stale", "; ".join(filter(None, (made if other else "", why))), generate)
-    missing = _devices_missing(facts, spec) if spec["kind"] == "nvidia.com/gpu" else []
+    missing = _gpus_without_device(facts) if spec["kind"] == "nvidia.com/gpu" else []
     if missing:
         yield Finding(f"{name} is stale", f"it has no device for {listed(missing)}", generate)
     if docker and spec["version"] and not _understood(spec["version"], docker):
@@ -331,15 +333,20 @@ def _understood(version: str, docker: str) -> bool:
     return below(version, "0.7") or not below(docker, "26.1.0")
 
 
-def _devices_missing(facts: Row, spec: Row) -> list[str]:
+def _gpus_without_device(facts: Row) -> list[str]:
+    """The GPUs that the specifications, taken together, do not offer."""
+    devices = {device for spec in gpu_specs(facts) for device in spec["devices"]}
+    if devices == {"all"}:
+        # Written by hand for who always takes all.
+        return []
     missing = []
     for gpu in facts["gpus"]:
         if gpu["lost"] or gpu["index"] is None:
             continue
         if gpu["mig"]:
-            if not any(device.startswith((f"{gpu['index']}:", "MIG-")) for device in spec["devices"]):
+            if not any(device.startswith((f"{gpu['index']}:", "MIG-")) for device in devices):
                 missing.append(f"the MIG devices of {name_of(gpu)}")
-        elif str(gpu["index"]) not in spec["devices"] and gpu["uuid"] not in spec["devices"]:
+        elif not devices & {str(gpu["index"]), gpu["uuid"]}:
             missing.append(name_of(gpu))
     return missing
 
@@ -351,8 +358,16 @@ def effective_specs(facts: Row) -> list[Row]:
     return [spec for spec in specs if spec["error"] or folders[spec["kind"]] == spec["path"].rpartition("/")[0]]
 
 
+def gpu_specs(facts: Row) -> list[Row]:
+    return [spec for spec in effective_specs(facts) if spec["kind"] == "nvidia.com/gpu"]
+
+
 def cdi_problems(facts: Row) -> Findings:
     used = facts["docker"]["cdi"]
+    ways = docker_ways(facts)
+    if used and facts["toolkit"]["version"] and not effective_specs(facts) and (ways["hook"] or ways["runtime"]):
+        why = "CDI is on, and who asks for nvidia.com/gpu gets nothing; from Docker 29.2 on, driver: nvidia asks CDI first"
+        yield warn("There is no CDI specification of nvidia.com/gpu", why, GENERATE)
     for spec in effective_specs(facts):
         # A file of somebody else's that can't be read says nothing about GPUs.
         certain = used and not (spec["error"] and "nvidia" not in spec["path"])
@@ -363,9 +378,9 @@ def cdi_problems(facts: Row) -> Findings:
 def docker_ways(facts: Row) -> dict[str, bool]:
     """The ways by which this Docker could give a GPU to a container."""
     docker, programs = facts["docker"], facts["toolkit"]["programs"]
-    specs = [spec for spec in effective_specs(facts) if spec["kind"] == "nvidia.com/gpu"]
+    specs = gpu_specs(facts)
     return {
-        "cdi": docker["cdi"] and bool(specs) and not any(fault.severity == ERROR for spec in specs for fault in spec_faults(facts, spec)),
+        "cdi": docker["cdi"] and bool(specs) and not any(fault for spec in specs for fault in spec_faults(facts, spec)),
         "hook": programs["nvidia-container-runtime-hook"] is not None and docker["hook_seen"] is not False,
         "runtime": docker["nvidia_runtime"] is not None and programs["nvidia-container-runtime"] is not None,
     }
@@ -409,9 +424,9 @@ def _no_way(facts: Row) -> Finding:
         return Finding("Docker can't give GPUs to containers", why, "restart Docker")
     else:
         why = "CDI is off, there is no nvidia-container-runtime-hook, and the runtime nvidia is not registered"
-    remedy = "install nvidia-container-toolkit and restart Docker"
+    remedy = "turn CDI on (features.cdi in daemon.json, from Docker 25 on), or install nvidia-container-toolkit; then restart Docker"
     if docker["cdi"]:
-        remedy = "run: nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml"
+        remedy = GENERATE
     return Finding("Docker can't give GPUs to containers", why, remedy)
 
 

@@ -627,6 +627,18 @@ def test_a_specification_that_lacks_a_gpu(bare: GpuHost) -> None:
     assert only(bare.collect())["why"] == "it has no device for GPU 1 (0000:1b:00.0)"
 
 
+def test_devices_may_be_in_several_specifications(bare: GpuHost) -> None:
+    text = SPEC.format(driver=DRIVER)
+    bare.healthy(2).spec(text)
+    bare.spec(text.replace('"0"', '"1"').replace("name: all", "name: one"), "var/run/cdi/second.yaml")
+    assert bare.collect()["problems"] == []
+
+
+def test_a_specification_for_who_takes_all(bare: GpuHost) -> None:
+    bare.healthy(2).spec(SPEC.format(driver=DRIVER).replace('"0"', "all"))
+    assert bare.collect()["problems"] == []
+
+
 @pytest.mark.parametrize(("device", "fit"), [("0", False), ("0:0", True)])
 def test_a_specification_from_before_mig(host: GpuHost, device: str, fit: bool) -> None:
     host.smi["gpus"][0]["cells"] = {"mig.mode.current": "Enabled", "mig.mode.pending": "Enabled"}
@@ -707,6 +719,12 @@ def test_docker_has_cdi_and_no_specification(host: GpuHost) -> None:
     found = only(host.collect())
     assert found["why"] == "CDI is on, and there is no usable specification of nvidia.com/gpu"
     assert found["remedy"].startswith("run: nvidia-ctk cdi generate")
+
+
+def test_no_specification_where_docker_has_other_ways(host: GpuHost) -> None:
+    (host.root / "var/run/cdi/nvidia.yaml").unlink()
+    facts = host.collect()
+    assert (only(facts)["what"], facts["fit"]) == ("There is no CDI specification of nvidia.com/gpu", True)
 
 
 @pytest.mark.parametrize("other_way", [True, False])
