@@ -53,7 +53,7 @@ def warn(what: str, why: str, remedy: str) -> Finding:
 
 
 def below(version: str | None, floor: str) -> bool:
-    return version is not None and numbers_in(version)[: len(numbers_in(floor))] < numbers_in(floor)
+    return version is not None and numbers_in(version) < numbers_in(floor)
 
 
 def counted(number: int, what: str) -> str:

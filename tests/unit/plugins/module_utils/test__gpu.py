@@ -120,6 +120,15 @@ def test_fewer_gpus_than_expected(host: GpuHost) -> None:
     assert only(host.collect(expected=2))["why"] == "wanted 2, got 1 (1 on the PCI bus)"
 
 
+def test_errors_come_first(host: GpuHost) -> None:
+    host.smi["gpus"][0]["cells"] = {"persistence_mode": "Disabled"}
+    host.docker = None
+    facts = host.collect()
+    assert [row["severity"] for row in facts["problems"]] == ["error", "warning"]
+    assert facts["verdict"].startswith("Not fit: The Docker Engine does not run. Cannot connect to the Docker Engine. Start it.")
+    assert facts["verdict"].endswith(" 1 more in problems.")
+
+
 # --- The driver's states -----------------------------------------------------------------------------------------------
 
 
@@ -192,6 +201,30 @@ def test_another_build_that_failed(host: GpuHost) -> None:
     assert facts["problems"][0]["remedy"].endswith(f"dkms autoinstall -k {KERNEL} && dpkg --configure -a")
 
 
+def test_the_known_cause_is_named_only_where_it_is_one(host: GpuHost) -> None:
+    without_driver(host).dkms = "nvidia-current-open/550.163.01: added\n"
+    assert "pci_resize_resource" not in host.collect()["problems"][0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("status", "installed", "half"),
+    [
+        ("ii", True, False),
+        ("hi", True, False),
+        ("iF", True, True),
+        ("iU", True, True),
+        ("iHR", True, True),
+        ("iiR", True, True),
+        ("rc", False, False),
+        ("un", False, False),
+        ("in", False, False),
+    ],
+)
+def test_states_of_packages(status: str, installed: bool, half: bool) -> None:
+    package = _gpu.Package("1", status)
+    assert (package.installed, package.half) == (installed, half)
+
+
 def test_half_an_upgrade_is_broken_though_the_old_driver_runs(host: GpuHost) -> None:
     host.packages["nvidia-kernel-open-dkms"] = ("595.71.05-1", "iF ")
     assert host.collect()["driver"]["state"] == "broken"
@@ -247,6 +280,18 @@ def test_other_libraries_show_without_nvidia_smi(host: GpuHost) -> None:
     host.libraries("580.173.02")
     facts = host.collect()
     assert (facts["driver"]["state"], facts["driver"]["userspace"]) == ("mismatch", "580.173.02")
+
+
+def test_libraries_that_lie_elsewhere_are_no_mismatch_while_nvidia_smi_works(host: GpuHost) -> None:
+    (host.root / f"usr/lib/x86_64-linux-gnu/libnvidia-ml.so.{DRIVER}").unlink()
+    (host.root / f"usr/lib/x86_64-linux-gnu/libcuda.so.{DRIVER}").unlink()
+    host.libraries("535.309.01")
+    assert host.collect()["driver"]["state"] == "ok"
+
+
+def test_a_mismatch_of_which_only_nvidia_smi_knows(host: GpuHost) -> None:
+    host.programs["nvidia-smi"] = lambda _arguments: (1, "Failed to initialize NVML: Driver/library version mismatch\n")
+    assert host.collect()["driver"]["state"] == "mismatch"
 
 
 def test_mixed_flavours(host: GpuHost) -> None:
