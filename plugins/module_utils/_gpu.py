@@ -120,14 +120,14 @@ def packages(machine: Machine) -> dict[str, Package]:
     wanted = ("*nvidia*", "*cuda-drivers*", "dkms", "linux-headers-*", "linux-image-*")
     listed = machine.ask("dpkg-query", "-W", "-f", "${Package}|${Version}|${db:Status-Abbrev}\n", *wanted)
     for line in listed.stdout.splitlines():
-        name, _bar, rest = line.partition("|")
-        version, _bar, status = rest.partition("|")
+        name, _mark, rest = line.partition("|")
+        version, _mark, status = rest.partition("|")
         if status.strip():
             found[name] = Package(version, status.strip())
     listed = machine.ask("rpm", "-q", "--qf", "%{NAME}|%{VERSION}-%{RELEASE}\n", *TOOLKIT_PACKAGES, *FABRIC_PACKAGES)
     for line in listed.stdout.splitlines():
-        name, bar, version = line.partition("|")
-        if bar:
+        name, mark, version = line.partition("|")
+        if mark:
             found.setdefault(name, Package(version, "ii"))
     return found
 
