@@ -218,6 +218,11 @@ def version_in(text: str) -> str | None:
     return found.group(0) if found else None
 
 
+def numbers_in(text: str) -> tuple[int, ...]:
+    """A version or a kernel's release, to be compared by its numbers."""
+    return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
 def is_old_version(version: str | None) -> bool:
     return version is not None and version.split(".", 1)[0] == "1"
 
@@ -638,7 +643,7 @@ def path_facts(
 # --- Hardware ---------------------------------------------------------------------------------------------------------
 
 
-def _read_word(path: str) -> str:
+def read_word(path: str) -> str:
     try:
         with open(path, encoding="ascii", errors="replace") as handle:
             return handle.read().strip()
@@ -655,10 +660,10 @@ def gpu_facts(sysfs: str = "/sys") -> dict[str, t.Any]:
         names = []
     devices = []
     for name in names:
-        vendor = _read_word(os.path.join(folder, name, "vendor"))
-        kind = _read_word(os.path.join(folder, name, "class"))
+        vendor = read_word(os.path.join(folder, name, "vendor"))
+        kind = read_word(os.path.join(folder, name, "class"))
         if vendor == "0x10de" and kind[:6] in ("0x0300", "0x0302"):
-            devices.append({"pci": name, "vendor_id": vendor, "device_id": _read_word(os.path.join(folder, name, "device"))})
+            devices.append({"pci": name, "vendor_id": vendor, "device_id": read_word(os.path.join(folder, name, "device"))})
     return {"count": len(devices), "devices": devices}
 
 
@@ -688,6 +693,19 @@ def find_image(engine: Engine, name: str) -> dict[str, t.Any]:
         return image_facts(None, str(exc))
 
 
+def ask_engine(engine: Engine, blocked: str | None = None) -> tuple[dict[str, t.Any], str | None]:
+    """What the engine says of itself, or why it says nothing."""
+    if blocked is not None:
+        return {}, blocked
+    try:
+        info = engine.get("/info")
+    except ApiError as exc:
+        return {}, str(exc)
+    if not isinstance(info, dict) or not info.get("ServerVersion"):
+        return {}, f"What answers at {engine.path} is not a Docker Engine"
+    return info, None
+
+
 def _docker_facts(
     engine: Engine,
     blocked: str | None,
@@ -696,23 +714,19 @@ def _docker_facts(
     image: str | None,
     with_ports: bool,
 ) -> tuple[dict[str, t.Any], dict[str, t.Any] | None, dict[str, t.Any] | None, list[dict[str, t.Any]]]:
-    info: dict[str, t.Any] = {}
-    error = blocked
+    info, error = ask_engine(engine, blocked)
     found_container: dict[str, t.Any] | None = None
     found_image: dict[str, t.Any] | None = None
     published: list[dict[str, t.Any]] = []
-    if error is None:
+    if error is None and with_ports:
         try:
-            info = engine.get("/info") or {}
-            published = published_ports(engine.get("/containers/json")) if with_ports else []
+            published = published_ports(engine.get("/containers/json"))
         except ApiError as exc:
             error = str(exc)
     if error is None and container:
         found_container = find_container(engine, container)
     if image:
         found_image = find_image(engine, image) if error is None else image_facts(None, error)
-    if error is None and not info.get("ServerVersion"):
-        error = f"What answers at {engine.path} is not a Docker Engine"
     client = find_program("docker")
     compose = run([client, "compose", "version", "--short"]) if client else None
     docker = {
@@ -731,7 +745,7 @@ def _docker_facts(
     return docker, found_container, found_image, published
 
 
-def _sleeping_engine(units: dict[str, dict[str, t.Any]]) -> str | None:
+def sleeping_engine(units: dict[str, dict[str, t.Any]]) -> str | None:
     """Why the engine must not be asked: systemd would start it for the asking, and asking must change nothing."""
     service = units.get("docker.service", {})
     listening = units.get("docker.socket", {}).get("active_state") == "active"
@@ -758,7 +772,7 @@ def collect(
     own_units = ["docker.service", "docker.socket"]
     unit_rows = ask_units(run, own_units + [name for name in units if name not in own_units]) if systemd else {}
     docker, container_row, image_row, published = _docker_facts(
-        Engine(docker_socket), _sleeping_engine(unit_rows), run, container, image, bool(ports)
+        Engine(docker_socket), sleeping_engine(unit_rows), run, container, image, bool(ports)
     )
     return {
         "docker": docker,

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlsplit
 
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import sentence
+
 try:
     import requests
     import requests.adapters
@@ -82,12 +84,6 @@ class HttpTlsError(HttpError):
 
 class HttpProtocolError(HttpError):
     """What answers does not speak HTTP."""
-
-
-def sentence(what: str, why: str = "", remedy: str = "") -> str:
-    """Join the three parts of an error into one readable text."""
-    parts = [part.strip().rstrip(" .;\n") for part in (what, why, remedy) if part and part.strip()]
-    return " ".join(part[0].upper() + part[1:] + "." for part in parts)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import typing as t
 from dataclasses import dataclass, replace
 
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import IndexRow
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import Problem
 
 #: The parameter of a published config.pbtxt that says which content it belongs to.
 DIGEST_KEY = "gpufleet.digest"
@@ -27,16 +28,6 @@ UNKNOWN = "UNKNOWN"
 ABSENT = "ABSENT"
 
 _PRECEDENCE = (READY, LOADING, UNLOADING, UNAVAILABLE)
-
-
-@dataclass(frozen=True)
-class Problem:
-    what: str
-    why: str = ""
-    remedy: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        return {"what": self.what, "why": self.why, "remedy": self.remedy}
 
 
 @dataclass(frozen=True)

@@ -325,13 +325,13 @@ def test_an_engine_that_asking_would_start_is_not_asked(service: str, socket_sta
         "docker.service": {"active_state": service, "sub_state": "dead"},
         "docker.socket": {"active_state": socket_state, "sub_state": "listening"},
     }
-    reason = _host._sleeping_engine(units)
+    reason = _host.sleeping_engine(units)
     assert (reason == f"docker.service is {service} (dead)") is blocked
     assert (reason is None) is not blocked
 
 
 def test_without_systemd_the_engine_is_asked() -> None:
-    assert _host._sleeping_engine({}) is None
+    assert _host.sleeping_engine({}) is None
 
 
 # --- ports -------------------------------------------------------------------------------------------------------------
