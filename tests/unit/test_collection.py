@@ -19,6 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 # Modules that are not in the action group, which is for the options that lead to a server.
 NOT_IN_ACTION_GROUP = {
+    "docker_daemon_config": "edits a file on the host and talks to no server",
     "fleet_status": "shows what was found and talks to no server",
     "gpu_info": "looks at the host and talks to no server",
     "host_files": "writes files on the host and talks to no server",
