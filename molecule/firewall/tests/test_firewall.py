@@ -162,6 +162,11 @@ def test_a_table_that_was_flushed_is_put_back(gpu1, play, in_force):
 
 def test_nftables_service_and_the_guard_live_together(gpu1, play, wait_until):
     before = table(gpu1)
+
+    def becomes(text: str) -> None:
+        # systemctl waits for the one unit; the guard's comes right after it.
+        wait_until(lambda: table(gpu1) == text)
+
     assert "flush ruleset" in gpu1.sh("cat /etc/nftables.conf")
     done = play(FIREWALL)
     assert "flush ruleset" not in done.text, done.text
@@ -171,10 +176,9 @@ def test_nftables_service_and_the_guard_live_together(gpu1, play, wait_until):
         assert done.rc == 0 and "its configuration has 'flush ruleset'" in done.text, done.text
         for verb in ("restart", "reload", "stop", "start"):
             gpu1.sh(f"systemctl {verb} nftables")
-            # systemctl waits for the one unit; the guard's comes right after it.
-            wait_until(lambda: table(gpu1) == ("" if verb == "stop" else before))
+            becomes("" if verb == "stop" else before)
         gpu1.reboot()
-        wait_until(lambda: table(gpu1) == before)
+        becomes(before)
         wait_until(lambda: gpu1.host.run("systemctl is-active docker").rc == 0)
         assert table(gpu1) == before
     finally:

@@ -45,13 +45,13 @@ PUBLISH = """
 table ip nat {
   chain prerouting {
     type nat hook prerouting priority dstnat;
-    fib daddr type local dnat to tcp dport map { 18000 : 10.8.0.2 . 8000, 8001 : 10.8.0.2 . 8001 }
+    fib daddr type local dnat to tcp dport map { 18000 : 10.8.0.2 . 8000, 9500 : 10.8.0.2 . 8000, 8001 : 10.8.0.2 . 8001 }
   }
 }
 table ip6 nat {
   chain prerouting {
     type nat hook prerouting priority dstnat;
-    fib daddr type local dnat to tcp dport map { 18000 : fd08::2 . 8000, 8001 : fd08::2 . 8001 }
+    fib daddr type local dnat to tcp dport map { 18000 : fd08::2 . 8000, 9500 : fd08::2 . 8000, 8001 : fd08::2 . 8001 }
   }
 }
 """
@@ -165,6 +165,8 @@ def test_what_is_not_tritons_is_left_alone(lab: Lab):
     lab.load(rules(http=[], grpc=[], metrics=[]))
     assert not any(lab.reached(lab.peer, *everything()))
     assert all(lab.reached(lab.peer, ("", "10.7.0.1", 9000), ("", "10.8.0.2", 9000), ("", "fd07::1", 9000)))
+    # Published by another container, which happens to have the same port inside.
+    assert all(lab.reached(lab.peer, ("", "10.7.0.1", 9500), ("", "fd07::1", 9500)))
 
 
 def test_the_host_uses_its_own_ports_by_any_of_its_addresses(lab: Lab):
@@ -185,6 +187,40 @@ def test_a_container_uses_the_same_ports_of_other_hosts(lab: Lab):
             server.stdin.close()
 
 
+def test_a_container_of_the_host_is_a_peer_like_any_other(lab: Lab):
+    lab.load(rules(["10.7.0.0/24"]))
+    assert lab.reached(lab.container, ("", "10.7.0.1", 8002)) == [False]
+    lab.load(rules(["10.8.0.0/24"]))
+    assert lab.reached(lab.container, ("", "10.7.0.1", 8002)) == [True]
+
+
+def test_no_packet_slips_through_while_the_table_is_replaced(lab: Lab):
+    lab.load(rules(["10.9.0.0/16"]))
+    knock = """
+import select, socket, sys, time
+knocks, end = [], time.monotonic() + 1.5
+while time.monotonic() < end and len(knocks) < 500:
+    for port in (18000, 8002):
+        knock = socket.socket()
+        knock.setblocking(False)
+        knock.connect_ex(("10.7.0.1", port))
+        knocks.append(knock)
+    time.sleep(0.005)
+time.sleep(0.2)
+print(len(knocks), len(select.select([], knocks, [], 0)[1]))
+"""
+    script = ["nsenter", "--target", str(lab.peer.pid), "--net", "--", "python3", "-c", knock]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as client:
+        replaced = 0
+        while client.poll() is None:
+            lab.load(rules(["10.7.0.3"] if replaced % 2 else ["10.9.0.0/16"]))
+            replaced += 1
+        assert client.stdout
+        knocks, answered = map(int, client.stdout.read().split())
+    assert knocks > 100 and replaced > 5
+    assert answered == 0
+
+
 def test_other_interfaces_than_the_named_ones_are_open(lab: Lab):
     lab.load(rules(interfaces=["elsewhere", "eth0.100"], http=[], grpc=[], metrics=[]))
     assert all(lab.reached(lab.peer, *everything()))
@@ -196,7 +232,7 @@ def test_an_open_connection_ends_when_its_peer_is_taken_from_the_list_and_not_be
     lab.load(rules(["10.7.0.2"]))
     talk = """
 import socket, sys
-talk = socket.create_connection(("10.7.0.1", 18000), source_address=("10.7.0.2", 0))
+talk = socket.create_connection(("10.7.0.1", 18000), 3, source_address=("10.7.0.2", 0))
 print(flush=True)
 for line in sys.stdin:
     talk.sendall(line.encode())
