@@ -44,12 +44,12 @@ PYTRITON = "nvidia-pytriton==0.7.0"  # Apache-2.0; holds a real tritonserver 2.5
 TRITON_VERSION = "2.51.0"
 
 HOST_PACKAGES = (
-    "systemd systemd-sysv dbus python3 python3-apt ca-certificates iproute2 iptables nftables procps kmod curl openssh-server sudo"
+    "systemd systemd-sysv dbus python3 python3-apt ca-certificates iproute2 iptables procps kmod curl openssh-server sudo"
 )
 # Downloaded, not installed: the roles (and one test) install them, and a lab that is made ten times asks the mirror once.
-HOST_CACHED_PACKAGES = "docker.io docker-cli docker-compose docker-registry python3-requests python3-docker"
+HOST_CACHED_PACKAGES = "docker.io docker-cli docker-compose docker-registry python3-requests python3-docker nftables"
 # Programs that the tests run for real on the controller, and the Debian package of each.
-TEST_PROGRAMS = {"rclone": "rclone", "zstd": "zstd", "openssl": "openssl", "ssh": "openssh-client"}
+TEST_PROGRAMS = {"rclone": "rclone", "zstd": "zstd", "openssl": "openssl", "ssh": "openssh-client", "nft": "nftables", "ip": "iproute2"}
 # Debian 12 for Triton: its Python backend reads the outputs of a model as NumPy 1 lays them out, and with the NumPy 2 of
 # Debian 13 every output is empty.
 TRITON_SUITE = "bookworm"

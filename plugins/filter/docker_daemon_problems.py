@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: docker_daemon_problems
 short_description: Say what is wrong with settings for dockerd
-version_added: 0.3.0
+version_added: 0.2.0
 author: The gpufleet.triton authors (@gpufleet)
 description:
   - Compares settings for Docker's C(daemon.json) with the types that dockerd takes. With a wrong one dockerd does not start.

@@ -35,13 +35,16 @@ class CommandResult(t.NamedTuple):
         return " ".join(text.split())
 
 
-def run(run_command: RunCommand, argv: t.Sequence[str], timeout: float = 10.0, cwd: str | None = None) -> CommandResult:
+def run(
+    run_command: RunCommand, argv: t.Sequence[str], timeout: float = 10.0, cwd: str | None = None, data: str | None = None
+) -> CommandResult:
     """Run a command to its end in the C locale, with a time limit. A command that cannot be run is a result as well."""
     try:
         rc, out, err = run_command(
             # run_command itself waits for ever.
             ["timeout", "--kill-after=2", f"{timeout:g}", *argv],
             cwd=cwd,
+            data=data,
             environ_update={"LC_ALL": "C", "LANGUAGE": "C"},
             expand_user_and_vars=False,
             handle_exceptions=False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: docker_daemon_config
 short_description: Merge settings into Docker's daemon.json, or take them out
-version_added: 0.3.0
+version_added: 0.2.0
 author:
   - The gpufleet.triton authors (@gpufleet)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gpu_info
 short_description: Tell whether a host's GPUs are fit to serve, and if not why and what to do
-version_added: 0.3.0
+version_added: 0.2.0
 author:
   - The gpufleet.triton authors (@gpufleet)
 description:

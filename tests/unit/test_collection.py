@@ -23,6 +23,7 @@ NOT_IN_ACTION_GROUP = {
     "fleet_status": "shows what was found and talks to no server",
     "gpu_info": "looks at the host and talks to no server",
     "host_files": "writes files on the host and talks to no server",
+    "nft_table": "works on the host's kernel and talks to no server",
     "triton_host_info": "looks at the host and talks to no server",
     "triton_repository": "works on the files of a repository and talks to no server",
 }

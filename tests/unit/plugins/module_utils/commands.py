@@ -15,11 +15,11 @@ from ansible_collections.gpufleet.triton.plugins.module_utils import _proc
 
 
 def run_command(
-    argv: list[str], cwd: str | None = None, environ_update: dict[str, str] | None = None, **_options: t.Any
+    argv: list[str], cwd: str | None = None, environ_update: dict[str, str] | None = None, data: str | None = None, **_options: t.Any
 ) -> tuple[int, str, str]:
     """What AnsibleModule.run_command does with these options."""
     env = {**os.environ, **(environ_update or {})}
-    done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, check=False, encoding="utf-8", errors="replace")
+    done = subprocess.run(argv, cwd=cwd, env=env, input=data, capture_output=True, check=False, encoding="utf-8", errors="replace")
     return done.returncode, done.stdout, done.stderr
 
 
