@@ -48,7 +48,7 @@ molecule: venv collections programs images models ## Molecule scenarios; SCENARI
 	    molecule $(or $(COMMAND),test) --scenario-name "$$scenario" $(ARGS); \
 	done
 
-soak: venv collections programs ## Fuzz the readers of archives and of config.pbtxt with 200,000 inputs; ARGS="--seed 7 --inputs 1000"
+soak: venv collections programs ## Fuzz the readers of archives and of config.pbtxt with 220,000 inputs; ARGS="--seed 7 --inputs 1000"
 	PYTHONPATH=$(ANSIBLE_COLLECTIONS_PATH) python tests/soak/soak_archive.py $(ARGS)
 	PYTHONPATH=$(ANSIBLE_COLLECTIONS_PATH) python tests/soak/soak_pbtxt.py $(ARGS)
 

@@ -95,4 +95,4 @@ if __name__ == "__main__":
     # In memory where there is a place for that: most of the time goes to making folders and removing them.
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         ground = Ground(Path(folder))
-        sys.exit(soak("archive", 80_000, make, ground.check, lambda: f"{ground.unpacked} unpacked, {ground.refused} refused"))
+        sys.exit(soak("archive", 100_000, make, ground.check, lambda: f"{ground.unpacked} unpacked, {ground.refused} refused"))
