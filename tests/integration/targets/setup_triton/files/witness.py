@@ -121,7 +121,7 @@ def files_of(folder: Path) -> list[tuple[str, int, str, bool]]:
 
 
 def digest_of(files: Iterable[tuple[str, int, str, bool]]) -> str:
-    """The digest of a content, as the README defines it."""
+    """The digest of a content, as docs/models.md defines it."""
     lines = "".join(f"{name}\0{size}\0{checksum}{chr(0) + 'x' if executable else ''}\n" for name, size, checksum, executable in files)
     return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
