@@ -676,8 +676,9 @@ def _check_directory(file: t.BinaryIO) -> None:
     tail = file.seek(max(0, length - _ZIP_END.size - _MAX_COMMENT))
     last = file.read()
     # zipfile's own way to find it, so that both find the same.
-    plain = last[-_ZIP_END.size :]
-    at = len(last) - _ZIP_END.size if plain[:4] == b"PK\5\6" and plain[-2:] == b"\0\0" else last.rfind(b"PK\5\6")
+    at = max(0, len(last) - _ZIP_END.size)
+    if last[at : at + 4] != b"PK\5\6" or last[-2:] != b"\0\0":
+        at = last.rfind(b"PK\5\6")
     if at < 0 or at + _ZIP_END.size > len(last):
         raise EOFError("it has no directory")
     _mark, entries, size = _ZIP_END.unpack_from(last, at)

@@ -144,14 +144,14 @@ file:
   returned: success
   type: str
   sample: /etc/docker/daemon.json
-keys:
+changed_keys:
   description: Paths of all values that were changed, or would be in check mode, written as in O(keys).
   returned: success
   type: list
   elements: str
   sample: [live-restore, log-opts.max-size]
 restart_keys:
-  description: Those of RV(keys) that dockerd takes only when it starts.
+  description: Those of RV(changed_keys) that dockerd takes only when it starts.
   returned: success
   type: list
   elements: str
@@ -294,7 +294,7 @@ def main() -> None:
     result: dict[str, t.Any] = {
         "changed": outcome.plan.changed,
         "file": path,
-        "keys": outcome.keys,
+        "changed_keys": outcome.keys,
         "restart_keys": outcome.restart_keys,
         "restart_needed": bool(outcome.restart_keys),
         "reload_enough": bool(outcome.keys) and not outcome.restart_keys,

@@ -576,7 +576,7 @@ def check_models(
     # A model whose content only the host knows may turn out to be anything.
     pending = {model.name for model in models if model.state == "present" and model.message is None}
     for model in models:
-        if model.message is None or model.entries is None:
+        if model.message is None:
             continue
         missing = set(step_names(model)) - set(known)
         sure = others is not None or "models" in settings.context
@@ -597,7 +597,8 @@ def check_steps(model: Model, steps: t.Iterable[str], leaving: t.Collection[str]
 
 
 def _check_model(model: Model, context: t.Mapping[str, t.Any], strict: bool) -> None:
-    assert model.message is not None and model.entries is not None
+    if model.message is None or model.entries is None:
+        return
     paths = [entry.path for entry in model.entries]
     message: t.Any = model.message
     layout = check_layout(model.name, paths, message.backend, message.default_model_filename)

@@ -112,7 +112,7 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab() -> t.Iterator[Lab]:
     with contextlib.ExitStack() as stack:
-        made = Lab(*(stack.enter_context(network()) for _ in range(3)))
+        made = Lab(*(stack.enter_context(network()) for _number in range(3)))
         made.wire()
         for net, ports in ((made.container, ("8000", "8001", "9000")), (made.host, ("8002", "9000"))):
             server = stack.enter_context(

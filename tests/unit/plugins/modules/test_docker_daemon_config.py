@@ -100,7 +100,7 @@ def test_a_new_file(host: Host) -> None:
     assert "backup_file" not in done
     before = host.state()
     again = host(ROTATION)
-    assert (again["changed"], again["keys"], again["restart_needed"], again["reload_enough"]) == (False, [], False, False)
+    assert (again["changed"], again["changed_keys"], again["restart_needed"], again["reload_enough"]) == (False, [], False, False)
     assert host.state() == before
 
 
@@ -112,8 +112,8 @@ def test_a_file_of_somebody_else_is_kept(host: Host) -> None:
     assert stat.S_IMODE(host.file.stat().st_mode) == 0o640
     backup = Path(done["backup_file"])
     assert backup.parent == host.file.parent and backup.read_text() == FOREIGN
-    assert done["keys"] == ["log-driver", "log-opts.max-size", "log-opts.max-file"]
-    assert done["restart_keys"] == done["keys"]
+    assert done["changed_keys"] == ["log-driver", "log-opts.max-size", "log-opts.max-file"]
+    assert done["restart_keys"] == done["changed_keys"]
     gone = host(ROTATION, state="absent", backup=False)
     assert gone["changed"] and "backup_file" not in gone
     assert host.file.read_text() == FOREIGN
@@ -127,7 +127,7 @@ def test_keys_are_removed_by_path(host: Host) -> None:
     done = host(**args)
     assert {key: done[key] for key in predicted} == predicted
     assert host.file.read_text() == '{"runtimes": {"c": {"path": "y"}}}'
-    assert done["keys"] == ['runtimes."a.b".path', "debug"]
+    assert done["changed_keys"] == ['runtimes."a.b".path', "debug"]
     # One runtime less is reloaded; a debug that is gone is not.
     assert done["restart_keys"] == ["debug"]
 
