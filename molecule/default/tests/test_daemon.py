@@ -195,7 +195,7 @@ REFUSED = {
         {"containerd": "/run/other.sock"},
         ["specified both as a flag and in the configuration file: containerd", "leave it out of the settings"],
     ),
-    "an unknown setting": ({"log-optz": {}}, ["don't match any configuration option"]),
+    "an unknown setting": ({"log-optz": "x"}, ["don't match any configuration option"]),
     "another place for the data": ({"data-root": "/srv/docker"}, ["nothing is moved", "accept it with docker_engine_daemon_accept"]),
 }
 
