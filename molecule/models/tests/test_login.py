@@ -71,4 +71,5 @@ def test_a_login_that_becomes_root_sends_what_is_large(
     assert gpu1.sh("find /home/deploy -size +1M") == ""
     done = models(entry, **login)
     assert (done.rc, done.counts["changed"]) == (0, 0), done.text
-    assert ADD_SUB["name"] in server.ready()
+    # What other tests begin with.
+    assert models().rc == 0 and server.ready() == [ADD_SUB["name"]]

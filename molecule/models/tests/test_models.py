@@ -105,7 +105,7 @@ def test_what_fails_is_rolled_back_and_the_rest_is_served(server, models, worksh
         "wanted 2, got 5",
         "known failed its smoke test",
         f"Rolled back to the release before: fragile to {good['fragile']}, smoky to {good['smoky']}.",
-        "There is no earlier release of newcomer: unloaded",
+        "There is no earlier release of newcomer. newcomer: unloaded, no more loaded when the server starts, and left on disk.",
         f"bystander {server.served_digest('bystander')}",
     ):
         assert words in story, done.text
