@@ -41,7 +41,7 @@ BAD_OPTIONS = {
     "a grace period that kills the server": ({"triton_server_stop_grace_period": 30}, ["must be longer than triton_server_exit_timeout"]),
     "two ports that are one": ({"triton_server_http_port": 8001}, ["must differ, but are 8001, 8001, 8002"]),
     "a variable that no shell takes": ({"triton_server_secret_environment": {"my-var": "x"}}, ["has my-var", "would not start"]),
-    "a model without a name": ({"triton_models": [{"nam": "add_sub"}]}, ["has no name", '"nam": "add_sub"']),
+    "a model without a name": ({"triton_models": [{"nam": "add_sub"}]}, ["1 of the 1 entries", "have no name", "They have nam."]),
     "a model's state with a typo": ({"triton_models": [{"name": "add_sub", "state": "laoded"}]}, ["but is laoded"]),
     "a user by name": ({"triton_server_user": "triton"}, ["must be numeric ids"]),
     "a GPU where there is none": (
