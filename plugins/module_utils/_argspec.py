@@ -20,8 +20,8 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
     REQUESTS_IMPORT_ERROR,
     HttpConnectError,
     HttpError,
-    sentence,
 )
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import sentence
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule

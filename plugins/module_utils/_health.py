@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import AccessError, IndexRow, TritonClient, check_name
 from ansible_collections.gpufleet.triton.plugins.module_utils._container import Container, Report
-from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpError, sentence
+from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpError
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import sentence
 from ansible_collections.gpufleet.triton.plugins.module_utils._state import (
     READY,
     UNAVAILABLE,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlsplit
 
-from ansible_collections.gpufleet.triton.plugins.module_utils._problem import sentence
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import ProblemError
 
 try:
     import requests
@@ -39,23 +39,11 @@ _SLOWEST = 1024
 _SLOW_TIMEOUTS = 4
 
 
-class HttpError(Exception):
-    """No usable answer. `what` is the fact, `why` the likely cause, `remedy` what to do about it."""
+class HttpError(ProblemError):
+    """No usable answer."""
 
     #: Whether waiting may cure it: a server that starts refuses connections, a wrong certificate stays wrong.
     transient = True
-
-    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.why = why
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return sentence(self.what, self.why, self.remedy)
-
-    def as_problem(self) -> dict[str, str]:
-        return {"what": self.what, "why": self.why, "remedy": self.remedy}
 
 
 class HttpOptionsError(HttpError):
@@ -337,9 +325,7 @@ def _mapped(method: str, url: str, options: Options, limit: float) -> t.Iterator
         raise HttpProtocolError(f"{method} {url}: no valid answer", _root(error), "check what listens on that port") from error
     except OSError as error:
         # requests raises a bare OSError for a CA bundle or a client certificate that is not there.
-        raise HttpTlsError(
-            f"{method} {url}: cannot use the TLS files", str(error), "check ca_path, client_cert and client_key"
-        ) from error
+        raise HttpTlsError(f"{method} {url}: cannot use the TLS files", str(error), "check ca_path, client_cert and client_key") from error
 
 
 @contextlib.contextmanager

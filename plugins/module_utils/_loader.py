@@ -26,8 +26,8 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
     HttpError,
     HttpLostError,
     HttpTimeoutError,
-    sentence,
 )
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import sentence
 from ansible_collections.gpufleet.triton.plugins.module_utils._state import (
     ABSENT,
     READY,

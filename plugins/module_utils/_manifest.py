@@ -25,7 +25,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import NameRefusedError, check_name
-from ansible_collections.gpufleet.triton.plugins.module_utils._http import sentence
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import ProblemError
 
 MANIFEST = ".gpufleet.json"
 PARAMETER = "gpufleet.digest"
@@ -58,20 +58,8 @@ _RACY = 2.0
 _CACHE_ENTRIES = 50_000
 
 
-class RepositoryError(Exception):
-    """Something about a model or a repository that stops the work. What is wrong, why, and what to do about it."""
-
-    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.why = why
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return sentence(self.what, self.why, self.remedy)
-
-    def as_problem(self) -> dict[str, str]:
-        return {"what": self.what, "why": self.why, "remedy": self.remedy}
+class RepositoryError(ProblemError):
+    """Something about a model or a repository that stops the work."""
 
 
 class LfsPointerError(RepositoryError):

@@ -23,3 +23,19 @@ class Problem:
 
     def as_dict(self) -> dict[str, str]:
         return {"what": self.what, "why": self.why, "remedy": self.remedy}
+
+
+class ProblemError(Exception):
+    """Something that stops the work. `what` is the fact, `why` the likely cause, `remedy` what to do about it."""
+
+    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return sentence(self.what, self.why, self.remedy)
+
+    def as_problem(self) -> dict[str, str]:
+        return Problem(self.what, self.why, self.remedy).as_dict()

@@ -22,6 +22,8 @@ import struct
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import ProblemError
+
 #: Size in bytes and format character of the elements. BYTES have no size of their own, BF16 no format character.
 _FORMATS: dict[str, tuple[int, str]] = {
     "BOOL": (1, "?"),
@@ -76,14 +78,8 @@ _NPY_MAGIC = b"\x93NUMPY"
 _NPY_REMEDY = "write it with numpy.save, as an array of booleans, integers, floats or text"
 
 
-class TensorError(Exception):
-    """Data that cannot be a tensor: what is wrong, why, and what to do. The tensor's name is added by who knows it."""
-
-    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.why = why
-        self.remedy = remedy
+class TensorError(ProblemError):
+    """Data that cannot be a tensor. The tensor's name is added by who knows it."""
 
 
 @dataclass(frozen=True)
@@ -331,9 +327,7 @@ def checked_size(datatype: str, shape: t.Sequence[int], raw: bytes) -> None:
         if got != wanted:
             raise TensorError(f"shape {show_shape(shape)} has {wanted} elements, the data have {got}")
     elif len(raw) != wanted * _FORMATS[datatype][0]:
-        raise TensorError(
-            f"shape {show_shape(shape)} of {datatype} takes {wanted * _FORMATS[datatype][0]} bytes, the data have {len(raw)}"
-        )
+        raise TensorError(f"shape {show_shape(shape)} of {datatype} takes {wanted * _FORMATS[datatype][0]} bytes, the data have {len(raw)}")
 
 
 def decode_base64(texts: t.Sequence[str]) -> list[bytes]:

@@ -369,8 +369,9 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.triton.plugins.module_utils import _argspec
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import NotLoadedError
-from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpError, sentence
+from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpError
 from ansible_collections.gpufleet.triton.plugins.module_utils._infer import FileMissingError, Inference, InferOptionsError
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import sentence
 
 
 def foresee(module: AnsibleModule, why: str) -> t.NoReturn:

@@ -26,9 +26,9 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
     Options,
     Response,
     Transport,
-    sentence,
     shown_url,
 )
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import sentence
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -309,7 +309,7 @@ def test_sizes_are_checked() -> None:
 
 def test_base64() -> None:
     assert decode_base64([base64.b64encode(b"\xff\x00").decode(), ""]) == [b"\xff\x00", b""]
-    with pytest.raises(TensorError, match=r"at \[1\] wanted base64"):
+    with pytest.raises(TensorError, match=r"At \[1\] wanted base64"):
         decode_base64(["", "not base64"])
 
 
