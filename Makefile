@@ -21,7 +21,7 @@ export ANSIBLE_INJECT_FACT_VARS := false
 ##@ Parts of the test
 
 # The last step is one pytest session: its closing line counts every integration target and every scenario.
-test: lint sanity programs images ## Everything: lint, sanity, unit, packaging, integration, Molecule
+test: lint sanity programs images models ## Everything: lint, sanity, unit, packaging, integration, Molecule
 	pytest
 
 lint: venv collections ## ansible-lint (production), ruff, yamllint, changelog

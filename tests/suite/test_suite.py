@@ -3,12 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every integration target and every Molecule scenario on disk as one test each: none can be forgotten, all are counted.
 
-Each test runs what an operator would run by hand, and its output is shown as it comes.
+Each test runs what an operator would run by hand. Half of their time they wait (for a model that loads, for a server
+that starts), so some run side by side: one target, and two scenarios. What a run prints is shown when it has ended, and
+stays in .build/suite.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,21 +22,69 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 TARGETS = CHECKOUT / "tests" / "integration" / "targets"
 SCENARIOS = CHECKOUT / "molecule"
-
-
-def make(capfd: pytest.CaptureFixture[str], target: str, variable: str) -> None:
-    with capfd.disabled():
-        print(f"\n=== make {target} {variable}", flush=True)
-        done = subprocess.run(["make", target, variable], cwd=CHECKOUT, stdin=subprocess.DEVNULL, check=False)
-    assert done.returncode == 0, f"`make {target} {variable}` ended with {done.returncode}: what failed is in its output, above"
-
+LOGS = CHECKOUT / ".build" / "suite"
 
 # A target setup_... only prepares something: the others name it in their meta/main.yml.
-@pytest.mark.parametrize("target", sorted(path.name for path in TARGETS.glob("*/") if not path.name.startswith("setup_")))
-def test_integration(capfd: pytest.CaptureFixture[str], target: str) -> None:
-    make(capfd, "integration", f"TARGET={target}")
+INTEGRATION = sorted(path.name for path in TARGETS.glob("*/") if not path.name.startswith("setup_"))
+MOLECULE = sorted(path.parent.name for path in SCENARIOS.glob("*/molecule.yml"))
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# The lines of a long output that say why a run failed: pytest's, and Ansible's.
+TELLING = re.compile(r"E  |FAILED |ERROR |fatal: |\[ERROR\]")
 
 
-@pytest.mark.parametrize("scenario", sorted(path.parent.name for path in SCENARIOS.glob("*/molecule.yml")))
-def test_molecule(capfd: pytest.CaptureFixture[str], scenario: str) -> None:
-    make(capfd, "molecule", f"SCENARIO={scenario}")
+def make(target: str, variable: str, name: str) -> int:
+    began = time.monotonic()
+    with (LOGS / f"{target}-{name}.log").open("wb") as log:
+        command = ["make", target, f"{variable}={name}"]
+        done = subprocess.run(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False)
+    print(f"=== {' '.join(command)}: {time.monotonic() - began:.0f} s, status {done.returncode}", flush=True)
+    return done.returncode
+
+
+@pytest.fixture(scope="session")
+def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[int]]]:
+    """Test -> exit status of its run. All that was selected is begun here, in the order of the tests."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    # ansible-test works on one copy of the checkout, so its targets go one by one. Each scenario has hosts of its own.
+    kinds = {
+        "test_integration": (ThreadPoolExecutor(1), "integration", "TARGET"),
+        "test_molecule": (ThreadPoolExecutor(2), "molecule", "SCENARIO"),
+    }
+    begun = {}
+    for item in request.session.items:
+        if item.path == Path(__file__):
+            pool, target, variable = kinds[item.originalname]
+            begun[item.name] = pool.submit(make, target, variable, item.callspec.params["name"])
+    yield begun
+    for pool, _target, _variable in kinds.values():
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def status(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str], runs: dict[str, Future[int]]) -> int:
+    with capfd.disabled():
+        print(flush=True)
+        return runs[request.node.name].result()
+
+
+def show(capfd: pytest.CaptureFixture[str], log: str) -> str:
+    """Print what a run has printed; what of it tells why it failed."""
+    text = COLOUR.sub("", (LOGS / log).read_text(errors="replace"))
+    with capfd.disabled():
+        print(text, flush=True)
+    lines = text.splitlines()
+    telling = [line for line in lines if TELLING.match(line.lstrip())]
+    return "\n".join((*telling[-40:], "...", *lines[-40:]))
+
+
+@pytest.mark.parametrize("name", INTEGRATION)
+def test_integration(capfd: pytest.CaptureFixture[str], status: int, name: str) -> None:
+    reasons = show(capfd, f"integration-{name}.log")
+    assert status == 0, reasons
+
+
+@pytest.mark.parametrize("name", MOLECULE)
+def test_molecule(capfd: pytest.CaptureFixture[str], status: int, name: str) -> None:
+    reasons = show(capfd, f"molecule-{name}.log")
+    assert status == 0, reasons

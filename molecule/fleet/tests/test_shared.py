@@ -12,7 +12,7 @@ import pytest
 from modeltest import ADD_SUB, ModelHost, gives
 
 ROLE = "gpufleet.triton.triton_models"
-SERIAL = str(labtest.CHECKOUT / "molecule/models/serial.yml")
+SERIAL = str(labtest.CHECKOUT / "molecule/fleet/serial.yml")
 ROOT = "/srv/shared"
 BOTH = {"limit": "gpu1,gpu2", "model_repository_root": ROOT, "model_repository_shared": True}
 
