@@ -35,7 +35,7 @@ _UUID = re.compile(r"^((?:GPU|MIG)-[0-9a-f-]+)\s*,\s*(.*\S)", re.MULTILINE | re.
 _METRIC = re.compile(r'^nv_gpu_memory_total_bytes\{[^}]*gpu_uuid="([^"]+)"', re.MULTILINE)
 _POOL = re.compile(r"CUDA memory pool is created on device (\d+)")
 # What Triton logs when its own CUDA can't be used.
-_NO_CUDA = re.compile(
+NO_CUDA = re.compile(
     r"(CUDA driver version is insufficient for CUDA runtime version|no CUDA-capable device is detected|Failed to initialize NVML"
     r"|unknown error|forward compatibility was attempted[^\"]*|system not yet initialized|initialization error)",
     re.IGNORECASE,
@@ -310,7 +310,7 @@ def triton_step(state: TritonState, with_gpu: bool) -> Judgement:
             why = f"its container has {counted(len(seen), 'GPU')}, its metrics lack {listed(missing)}"
             return Judgement(found, Problem("Triton sees fewer GPUs than its container has", why, "run: systemctl restart triton"))
         return Judgement(found)
-    refused = next((line for line in state.log if _NO_CUDA.search(line)), "")
+    refused = next((line for line in state.log if NO_CUDA.search(line)), "")
     if refused:
         why = f"it logged when it started: {_short(refused.strip())}"
         remedy = "use a driver that is new enough for this Triton (its release notes name it), then run: systemctl restart triton"

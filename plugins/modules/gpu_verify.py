@@ -236,25 +236,10 @@ from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.triton.plugins.module_utils import _argspec, _gpu, _host, _proc, _verify, _verify_host
-from ansible_collections.gpufleet.triton.plugins.module_utils._client import TritonClient, options_from
-from ansible_collections.gpufleet.triton.plugins.module_utils._http import REQUESTS_IMPORT_ERROR, HttpOptionsError
 
 # Drivers that are not kept loaded take seconds for each GPU, and a container is started.
 COMMAND_TIMEOUT = 60.0
 METRICS_FILE = "gpufleet_verify.prom"
-
-
-def client_of(module: AnsibleModule) -> TritonClient:
-    """A client, or an error that belongs to the step which needs it."""
-    if REQUESTS_IMPORT_ERROR is not None:
-        raise HttpOptionsError("Triton cannot be asked", "the Python library requests is not on this host", "install python3-requests")
-    key_file = module.params["admin_key_file"]
-    # Health is told without a key, and that a server was never set up explains more than that its key is not there.
-    options = options_from(module.params if not key_file or os.path.exists(key_file) else {**module.params, "admin_key_file": None})
-    if options.admin_key:
-        module.no_log_values.add(options.admin_key)
-    # Through the module, whose way to a client tests replace.
-    return _argspec.connect(options)
 
 
 def write(module: AnsibleModule, verdict: _verify.Verdict, report: dict[str, t.Any], now: float) -> list[str]:
@@ -301,7 +286,7 @@ def main() -> None:
         run=run,
         machine=_gpu.Machine(run),
         container=params["container"],
-        connect=partial(client_of, module),
+        connect=partial(_argspec.client_or_error, module),
         image=params["image"] or "",
         metrics_url=params["metrics_url"],
         docker_socket=params["docker_socket"],
