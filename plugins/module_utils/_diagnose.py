@@ -490,6 +490,16 @@ def _server(evidence: Row) -> Findings:
         seen = (server["error"][:_LINE],)
         why = "it runs and its API can't be used: it may still be loading what it starts with, which comes before its ports are opened"
         yield Finding("Triton does not tell its models", why, "wait for it: docker logs -f triton", "model", seen, WARNING)
+    elif server.get("index") is not None and not server["ready"] and not any(map(_explains, server["index"])):
+        seen = ("GET /v2/health/ready: not ready; repository index: no model that loads, unloads or failed",)
+        why = "the first load of a model failed and its folder is gone since, which Triton never forgets; or a Python model's process died"
+        remedy = f"run: systemctl restart {evidence['subject']['unit']}"
+        yield Finding("The server is not ready, and no model explains it", why, remedy, "model", seen)
+
+
+def _explains(row: Row) -> bool:
+    """Whether a row of the index keeps a server from being ready."""
+    return row["state"] in ("LOADING", "UNLOADING") or (row["state"] == "UNAVAILABLE" and row["reason"] != "unloaded")
 
 
 def _logged(evidence: Row) -> list[tuple[str, str, str]]:

@@ -68,7 +68,7 @@ def gpuless(gpu1):
 
 
 @pytest.fixture(scope="module")
-def diagnosed(gpu1, judged, starved, cramped, gpuless, add_sub):
+def diagnosed(gpu1, judged, wait_until, starved, cramped, gpuless):
     api = f"curl -s -m 60 -H 'x-gpufleet-admin-key: {gpu1.key}' -X POST 127.0.0.1:8000/v2/repository/models/broken"
     broken = f"{put(f'{MODELS}/broken/1/model.py', BROKEN)} && {put(f'{MODELS}/broken/config.pbtxt', CONFIG)}"
     cases = [
@@ -86,10 +86,15 @@ def diagnosed(gpu1, judged, starved, cramped, gpuless, add_sub):
             "before": f"chmod 700 {MODELS}/add_sub && chown root:root {MODELS}/add_sub",
             "after": f"chmod 755 {MODELS}/add_sub",
         },
+        # The model is gone, and the server is still not ready: nothing but its readiness shows it.
+        {"name": "not ready for good", "complaint": "model"},
         {"name": "killed for memory", "complaint": "memory", "container": starved},
         {"name": "small shm", "complaint": "model,memory", "container": cramped, "http_port": 9100},
     ]
-    return judged("diagnose", cases)
+    yield judged("diagnose", cases)
+    # A first load that failed keeps a server from being ready until it is restarted.
+    gpu1.sh("docker restart triton")
+    wait_until(lambda: gpu1.http("/v2/health/ready")[0] == 200)
 
 
 def errors(result: dict, complaint: str) -> list[dict]:
@@ -122,6 +127,12 @@ def test_a_model_that_fails_to_load(diagnosed):
     assert found["why"] == "the image's Python does not have no_such_library"
     assert "No module named 'no_such_library'" in found["seen"][0]
     assert "ansible-playbook gpufleet.triton.models" in found["remedy"]
+
+
+def test_a_server_that_a_failed_load_keeps_from_being_ready(diagnosed):
+    (found,) = errors(diagnosed["not ready for good"], "model")
+    assert found["what"] == "The server is not ready, and no model explains it"
+    assert found["remedy"].startswith("run: systemctl restart triton")
 
 
 def test_a_model_that_the_server_may_not_read(diagnosed):

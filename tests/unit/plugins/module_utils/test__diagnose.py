@@ -389,6 +389,14 @@ def test_no_repository_no_container_no_engine(evidence: dict[str, t.Any]) -> Non
     assert errors(evidence, "model")[0].what == "The Docker Engine can't be asked"
 
 
+def test_a_server_that_a_failed_load_keeps_from_being_ready(evidence: dict[str, t.Any]) -> None:
+    evidence["server"]["ready"] = False
+    assert only(evidence, "model").remedy == "run: systemctl restart triton.service"
+    # One that loads is why, and passes.
+    evidence["server"]["index"].append(row("m", "LOADING"))
+    assert errors(evidence, "model") == []
+
+
 def test_a_server_that_still_starts(evidence: dict[str, t.Any]) -> None:
     evidence["server"] = {"live": False, "ready": False, "error": "GET: connection refused", "index": None}
     found = _diagnose.judge(evidence, ["model"])
