@@ -130,8 +130,10 @@ def test_a_model_that_fails_to_load(diagnosed):
 
 
 def test_a_server_that_a_failed_load_keeps_from_being_ready(diagnosed):
-    (found,) = errors(diagnosed["not ready for good"], "model")
+    found, culprit = errors(diagnosed["not ready for good"], "model")
     assert found["what"] == "The server is not ready, and no model explains it"
+    # Which it was is in the log alone.
+    assert culprit["what"] == "Model 'broken' version 1 failed to load"
     assert found["remedy"].startswith("run: systemctl restart triton")
 
 
