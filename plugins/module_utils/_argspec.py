@@ -20,6 +20,7 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._http import (
     REQUESTS_IMPORT_ERROR,
     HttpConnectError,
     HttpError,
+    HttpOptionsError,
 )
 from ansible_collections.gpufleet.triton.plugins.module_utils._problem import sentence
 
@@ -89,6 +90,20 @@ def open_client(module: AnsibleModule, pool: int = 4) -> TritonClient:
     except HttpError as error:
         fail(module, error)
         raise
+
+
+def client_or_error(module: AnsibleModule) -> TritonClient:
+    """Return a client for a module that tells an error as one of several things, and does not end with it.
+
+    Health is told without a key, and that a server was never set up explains more than that its key is not there.
+    """
+    if REQUESTS_IMPORT_ERROR is not None:
+        raise HttpOptionsError("Triton cannot be asked", "the Python library requests is not on this host", "install python3-requests")
+    key_file = module.params["admin_key_file"]
+    options = options_from(module.params if not key_file or os.path.exists(key_file) else {**module.params, "admin_key_file": None})
+    if options.admin_key:
+        module.no_log_values.add(options.admin_key)
+    return connect(options)
 
 
 def fail(module: AnsibleModule, error: HttpError, container: Container | None = None, **result: t.Any) -> None:
