@@ -21,8 +21,9 @@ NVIDIA_SMI = CHECKOUT / "tests/integration/targets/gpu_info/files/nvidia_smi.py"
 
 OLD_FILES = """
 set -e
-echo 'deb [signed-by=/usr/share/keyrings/other.gpg] file:///srv/toolkit/deb/$(ARCH) /' >/etc/apt/sources.list.d/nvidia-container-toolkit.list
-echo 'deb file:///srv/nowhere /' >/etc/apt/sources.list.d/nvidia-docker.list
+cd /etc/apt/sources.list.d
+echo 'deb [signed-by=/usr/share/keyrings/other.gpg] file:///srv/toolkit/deb/$(ARCH) /' >nvidia-container-toolkit.list
+echo 'deb file:///srv/nowhere /' >nvidia-docker.list
 """
 OWN_SETTINGS = """
 set -e
