@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every integration target and every Molecule scenario on disk as one test each: none can be forgotten, all are counted.
 
-Each test runs what an operator would run by hand. Half of their time they wait (for a model that loads, for a server
-that starts), so some run side by side: one target, and two scenarios. What a run prints is shown when it has ended, and
+Each test runs what an operator would run by hand. They often wait (for a model that loads, for a server that starts), so a
+target and a scenario run side by side; more would wait for the processor. What a run prints is shown when it has ended, and
 stays in .build/suite.
 """
 
@@ -46,10 +46,10 @@ def make(target: str, variable: str, name: str) -> int:
 def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[int]]]:
     """Test -> exit status of its run. All that was selected is begun here, in the order of the tests."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    # ansible-test works on one copy of the checkout, so its targets go one by one. Each scenario has hosts of its own.
+    # ansible-test works on one copy of the checkout, so its targets go one by one in any case.
     kinds = {
         "test_integration": (ThreadPoolExecutor(1), "integration", "TARGET"),
-        "test_molecule": (ThreadPoolExecutor(2), "molecule", "SCENARIO"),
+        "test_molecule": (ThreadPoolExecutor(1), "molecule", "SCENARIO"),
     }
     begun = {}
     for item in request.session.items:
