@@ -25,8 +25,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 KEY_FILE = "/etc/gpufleet/triton/server/admin.key"
 HEADER = "x-gpufleet-admin-key"
 
-# Fixtures around the life of models.
-pytest_plugins = ["modeltest"]
+# Fixtures around the life of models, and around what a host is found to be.
+pytest_plugins = ["modeltest", "verifytest"]
 
 
 class LabHost:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The gpufleet.triton authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pytest plugin of the scenario verify: a host in many states, judged in one run; the doubles of a GPU."""
+"""A host in many states, judged in one run; the doubles of a GPU: a plugin that labtest brings along."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import textwrap
 
 import labtest
 import pytest
-
-pytest_plugins = ["labtest"]
 
 IMAGE = "gpufleet-lab/triton:2.51.0"
 MODELS = "/fileServerMountPath/data/models"
