@@ -21,8 +21,11 @@ export ANSIBLE_INJECT_FACT_VARS := false
 ##@ Parts of the test
 
 # The last step is one pytest session: its closing line counts every integration target and every scenario.
-test: lint sanity programs images models ## Everything: lint, sanity, unit, packaging, integration, Molecule
+test: lint sanity programs images models ## Lint, sanity, unit, packaging, integration, Molecule
 	pytest
+
+test-all: export GPUFLEET_THOROUGH := 1
+test-all: test ## The same with the tests that take long as well: before a release, and after a change of what they are about
 
 lint: venv collections ## ansible-lint (production), ruff, yamllint, changelog
 	ruff check --output-format concise .

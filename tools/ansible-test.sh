@@ -27,6 +27,9 @@ git ls-files --cached --others --exclude-standard -z | tar --null --files-from=-
 # Without a repository of its own the copy would be part of the checkout's, where .build is ignored: nothing to test.
 git -C "$copy" init --quiet
 
+# The variables of the integration targets: ansible-test hands no environment on.
+echo "thorough: $([ -n "${GPUFLEET_THOROUGH:-}" ] && echo true || echo false)" >"$copy/tests/integration/integration_config.yml"
+
 # ansible-test takes any pythonX.Y in PATH for one that runs. Here PATH begins with those that do, and has no shims.
 find "$build/bin" -type l -delete
 while read -r version path; do

@@ -29,6 +29,18 @@ HEADER = "x-gpufleet-admin-key"
 pytest_plugins = ["modeltest", "verifytest"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "thorough: runs in 'make test-all' alone, as its playbooks take long and show less than others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("GPUFLEET_THOROUGH"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
 class LabHost:
     """One host of the scenario's lab; everything that testinfra's host has, and Triton's side of it."""
 

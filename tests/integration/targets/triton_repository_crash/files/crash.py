@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The gpufleet.triton authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kill the module while it publishes and while it rolls back, and infer all the time: crash.py FOLDER URL SEED.
+"""Kill the module while it publishes and while it rolls back, and infer all the time: crash.py FOLDER URL SEED KILLS.
 
 Two contents change places. In each round the module is killed with SIGKILL on the way to the other one: at a random time, or
 before a random one of its operations on files. Then what is on disk must be one of both contents, whole; the server loads it;
@@ -27,14 +27,14 @@ import witness
 from witness import Client, Content, Repository, check
 
 MEGABYTE = 1024**2
-KILLS = 20
 OF_ANSIBLE = 3
 MODEL = "witness"
 
 
 class Crash:
-    def __init__(self, folder: Path, url: str, seed: int) -> None:
+    def __init__(self, folder: Path, url: str, seed: int, kills: int) -> None:
         self.url = url
+        self.kills = kills
         self.folder = folder
         print(f"the random points are those of the seed {seed}", flush=True)
         self.random = random.Random(seed)
@@ -124,8 +124,8 @@ class Crash:
         length, operations = self.measure(ask, self.other(self.repository.on_disk()))
         kills = 0
         self.load(client, self.repository.on_disk())
-        for _attempt in range(3 * KILLS):
-            if kills == KILLS:
+        for _attempt in range(3 * self.kills):
+            if kills == self.kills:
                 break
             wanted = self.other(self.repository.on_disk())
             if not self.kill(ask, wanted, length, operations, at_operation=kills % 2 == 0):
@@ -134,7 +134,7 @@ class Crash:
             kills += 1
             self.converge(client, ask, wanted)
         print(f"{what}: {kills} kills in {length:.2f} s or {operations} operations; {dict(self.after)}", flush=True)
-        check(kills == KILLS, f"only {kills} kills of {what} came in time")
+        check(kills == self.kills, f"only {kills} kills of {what} came in time")
         self.after.clear()
 
     def rounds_of_ansible(self, client: Client) -> None:
@@ -171,4 +171,4 @@ def descendants(pid: int) -> list[int]:
     return children
 
 
-Crash(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])).run()
+Crash(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])).run()
