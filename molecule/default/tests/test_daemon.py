@@ -141,6 +141,7 @@ def test_with_live_restore_the_server_runs_on(gpu1, play, docker, wait_until):
     wait_until(lambda: gpu1.service("triton").is_running and gpu1.index() == MODELS)
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_cut_off_before_the_restart_is_finished_by_the_next(gpu1, play, docker):
     """As if a play had written the file and then lost its connection."""
     before = docker.pid
@@ -153,6 +154,7 @@ def test_a_run_that_was_cut_off_before_the_restart_is_finished_by_the_next(gpu1,
     assert play(ENGINE, docker_engine_daemon_options={"mtu": 1380}).counts["changed"] == 0
 
 
+@pytest.mark.thorough
 def test_several_roles_have_one_restart(play, docker):
     starts = docker.starts
     done = play(ENGINE, docker_engine_daemon_options={"mtu": 1390}, docker_engine_daemon_restart="later")
@@ -173,6 +175,7 @@ def test_several_roles_have_one_restart(play, docker):
     ],
     ids=["at the start", "at the reload"],
 )
+@pytest.mark.thorough
 def test_settings_that_docker_does_not_take_are_taken_back(gpu1, play, docker, wait_until, options, words):
     before, server = docker.text, gpu1.triton_container()["State"]["Pid"]
     done = play(ENGINE, docker_engine_daemon_options=options)

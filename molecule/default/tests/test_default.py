@@ -141,6 +141,7 @@ def models(tmp_path):
     return [{"name": name, "src": str(tmp_path / "models" / name)} for name in MODELS]
 
 
+@pytest.mark.thorough
 def test_a_changed_model_is_served(gpu1, play, models, tmp_path):
     code = tmp_path / "models/add_sub/1/model.py"
     code.write_text(code.read_text().replace("left + right", "left * right"))
@@ -154,6 +155,7 @@ def test_a_changed_model_is_served(gpu1, play, models, tmp_path):
     assert gpu1.triton_container()["State"]["StartedAt"] == before
 
 
+@pytest.mark.thorough
 def test_a_model_that_left_the_list_is_named_and_one_that_should_be_unloaded_is(gpu1, play, models):
     done = play(playbook=CONVERGE, tags="triton_models", triton_models=models[:1])
     assert (done.rc, done.counts["changed"]) == (0, 0), done.text
@@ -166,6 +168,7 @@ def test_a_model_that_left_the_list_is_named_and_one_that_should_be_unloaded_is(
     assert gpu1.index() == MODELS
 
 
+@pytest.mark.thorough
 def test_a_mode_is_repaired_without_a_restart(gpu1, play):
     before = gpu1.triton_container()["State"]["StartedAt"]
     gpu1.sh("chmod 0644 /etc/gpufleet/triton/server/admin.key")
@@ -174,6 +177,7 @@ def test_a_mode_is_repaired_without_a_restart(gpu1, play):
     assert gpu1.triton_container()["State"]["StartedAt"] == before
 
 
+@pytest.mark.thorough
 def test_a_new_list_of_models_is_none_of_the_servers_business(gpu1, play):
     """What the server loads when it starts is what was loaded, not what is listed: triton_models keeps that."""
     done = play(SERVER, triton_models=[{"name": "add_sub"}, {"name": "digits", "state": "unloaded"}, {"name": "other"}])
@@ -201,6 +205,7 @@ def test_a_changed_option_restarts_once_and_waits_for_the_models(gpu1, play):
     assert play(SERVER).rc == 0
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_cut_off_before_the_restart_is_finished_by_the_next(gpu1, play):
     """As if a play had written the files and then lost its connection."""
     before = gpu1.triton_container()
@@ -259,6 +264,7 @@ def test_options_reach_the_configuration(play):
     assert [line for value, line in OPTIONS.values() if line not in done.text] == []
 
 
+@pytest.mark.thorough
 def test_a_newer_image_of_the_same_name(gpu1, play):
     """With a real registry on the host itself: Docker wants no TLS of 127.0.0.0/8."""
     image, lab = "127.0.0.1:5001/triton:stable", "gpufleet-lab/triton:2.51.0"

@@ -105,6 +105,7 @@ def test_a_repository_that_the_server_cannot_read(gpu1, play, untouched):
         assert word in done.text
 
 
+@pytest.mark.thorough
 def test_an_image_that_cannot_be_pulled(play, untouched):
     done = play(SERVER, triton_server_image="127.0.0.1:5/no/such:1", triton_server_image_archive="")
     assert done.rc != 0 and done.counts["changed"] == 0, done.text
@@ -112,6 +113,7 @@ def test_an_image_that_cannot_be_pulled(play, untouched):
         assert word in done.text
 
 
+@pytest.mark.thorough
 def test_an_archive_without_the_image(play, untouched):
     done = play(SERVER, triton_server_image="gpufleet-lab/triton:9.9")
     assert done.rc != 0, done.text
@@ -146,6 +148,7 @@ def test_foreign_directories_in_the_repository(gpu1, play):
         assert name in done.text
 
 
+@pytest.mark.thorough
 def test_gpus_are_counted_on_the_pci_bus(gpu1, play, untouched):
     """A double of the silicon: one NVIDIA card, as the kernel would show it in sysfs."""
     card = "/run/pci-double/0000:01:00.0"
@@ -170,6 +173,7 @@ def test_a_bare_host_says_what_is_missing(play):
     assert "gpufleet.triton.docker_engine" in done.text
 
 
+@pytest.mark.thorough
 def test_a_bare_host_without_a_source_for_an_engine(play):
     done = play(ENGINE, limit="bare", docker_engine_source="none")
     assert done.rc != 0 and done.counts["changed"] == 0, done.text
@@ -194,6 +198,7 @@ def test_an_engine_that_is_stopped_stays_stopped_and_brings_the_server_when_it_s
     wait_until(lambda: gpu1.index() == MODELS)
 
 
+@pytest.mark.thorough
 def test_a_container_that_outlives_a_restart_of_the_engine_is_left_alone(gpu1, wait_until):
     gpu1.sh("""echo '{"live-restore": true}' >/etc/docker/daemon.json && systemctl reset-failed docker && systemctl reload docker""")
     before = gpu1.triton_container()["State"]
@@ -207,6 +212,7 @@ def test_a_container_that_outlives_a_restart_of_the_engine_is_left_alone(gpu1, w
     assert gpu1.index() == MODELS
 
 
+@pytest.mark.thorough
 def test_an_engine_that_does_not_answer(gpu1, play, wait_until):
     """The server's role says so; the engine's role says why it cannot start it, and starts it once it can."""
     gpu1.sh("systemctl stop docker.socket docker.service && echo '{' >/etc/docker/daemon.json")
@@ -228,6 +234,7 @@ def test_an_engine_that_does_not_answer(gpu1, play, wait_until):
     wait_until(lambda: gpu1.index() == MODELS)
 
 
+@pytest.mark.thorough
 def test_a_server_that_cannot_start_says_why(gpu1, play, wait_until):
     """A flag's name is checked, its value is Triton's: the gate fails with the server's own words, and the next run mends it."""
     done = play(SERVER, triton_server_extra_args=["--rate-limit=sometimes"], triton_server_ready_timeout=20)

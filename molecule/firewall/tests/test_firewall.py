@@ -137,6 +137,7 @@ def test_a_restart_of_docker_changes_nothing(gpu1, in_force):
     assert in_force()
 
 
+@pytest.mark.thorough
 def test_a_change_by_hand_is_taken_back(gpu1, play, in_force):
     before = table(gpu1)
     gpu1.sh("nft add element inet triton_guard port_8000_ip4 '{ 0.0.0.0/0 }'")
@@ -160,12 +161,14 @@ def test_a_table_that_was_flushed_is_put_back(gpu1, play, in_force):
     assert in_force()
 
 
+@pytest.mark.thorough
 def test_who_restarts_docker_after_a_flush_has_the_guard_back_as_well(gpu1, in_force):
     gpu1.sh("nft flush ruleset")
     gpu1.sh("systemctl restart docker")
     assert in_force()
 
 
+@pytest.mark.thorough
 def test_nftables_service_and_the_guard_live_together(gpu1, play, wait_until):
     before = table(gpu1)
 
@@ -208,6 +211,7 @@ def test_a_second_run_changes_nothing(play):
         assert (done.rc, done.counts["changed"]) == (0, 0), done.text
 
 
+@pytest.mark.thorough
 def test_an_admin_can_open_the_guard_and_close_it_again(gpu1, peer, in_force):
     gpu1.sh("nft delete table inet triton_guard")
     assert peer.status(peer.unlisted) == 200
@@ -239,6 +243,7 @@ def test_networks_that_cannot_be_used_are_explained(play):
     assert done.rc != 0 and "write 10.9.9.0/24 for the network, or 10.9.9.3 for that one host" in done.text, done.text
 
 
+@pytest.mark.thorough
 def test_a_server_for_the_host_alone_needs_no_guard(gpu1, play):
     done = play(FIREWALL, triton_server_bind_address="127.0.0.1", triton_firewall_allowed_networks=[], triton_firewall_ports={})
     assert done.rc == 0 and table(gpu1) == "", done.text

@@ -53,6 +53,7 @@ def test_what_fails_on_one_is_rolled_back_on_both(pair, play, workshop):
     assert pair[0].manifest("common", ROOT)["digest"] == good
 
 
+@pytest.mark.thorough
 def test_a_rollback_loads_nothing_on_a_host_that_wants_it_unloaded(pair, play, workshop):
     def run(factor: int, test: int) -> labtest.Played:
         entry = workshop.times("common", factor, smoke=gives(test))
@@ -68,6 +69,7 @@ def test_a_rollback_loads_nothing_on_a_host_that_wants_it_unloaded(pair, play, w
     assert play(ROLE, triton_models=[ADD_SUB, workshop.times("common", 2, smoke=gives(2))], **BOTH).rc == 0
 
 
+@pytest.mark.thorough
 def test_a_publisher_that_fails_is_named_and_not_replaced(pair, play, workshop):
     entry = workshop.times("common", 3)
     entry["src"] += "/nowhere"

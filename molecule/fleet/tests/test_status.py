@@ -115,6 +115,7 @@ def test_check_mode_is_the_same(gpu1, status):
     assert gpu1.sh(EVERYTHING) == before
 
 
+@pytest.mark.thorough
 def test_what_is_to_be_published(status, models, workshop, afterwards):
     entry = workshop.times("coming", 2, smoke=gives(2))
     seen = status(entry)
@@ -187,6 +188,7 @@ def test_tritons_reason_is_shown(gpu1, play, status, models, workshop, afterward
     assert models(workshop.times("ill", 4)).rc == 0
 
 
+@pytest.mark.thorough
 def test_a_source_that_is_not_there(status):
     seen = status({"name": "nowhere", "src": "/does/not/exist"}, status_fail_on_drift=True)
     assert seen.played.rc == 2
@@ -209,6 +211,7 @@ def test_a_server_that_is_down(gpu1, server, status, wait_until):
     wait_until(lambda: server.ready() == ["add_sub"])
 
 
+@pytest.mark.thorough
 def test_an_engine_that_is_down(gpu1, server, status, wait_until):
     gpu1.sh("systemctl stop docker.socket docker.service")
     try:

@@ -49,6 +49,7 @@ def login(gpu1: labtest.LabHost, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.mark.parametrize("place", ["beside the models", "in the login's own folder"])
+@pytest.mark.thorough
 def test_a_login_that_becomes_root_sends_what_is_large(
     gpu1: labtest.LabHost, server: Any, models: Callable[..., labtest.Played], workshop: Any, login: dict[str, Any], place: str
 ) -> None:

@@ -118,6 +118,7 @@ def test_what_fails_is_rolled_back_and_the_rest_is_served(server, models, worksh
     assert "newcomer" not in {*server.ready(), *server.recorded()} and "newcomer" in server.on_disk()
 
 
+@pytest.mark.thorough
 def test_without_rollback_it_is_only_told_and_the_next_run_may_go_back(server, models, workshop):
     assert models(workshop.times("kept", 2, smoke=gives(2))).rc == 0
     # As it comes from a command line: a word.
@@ -131,6 +132,7 @@ def test_without_rollback_it_is_only_told_and_the_next_run_may_go_back(server, m
     assert (done.rc, done.counts["changed"]) == (0, 0), done.text
 
 
+@pytest.mark.thorough
 def test_a_new_model_that_does_not_load_leaves_the_way_open_for_a_better_one(gpu1, server, models, workshop):
     done = models(workshop.broken("stillborn"))
     assert done.rc != 0, done.text
@@ -184,6 +186,7 @@ def test_an_ensemble_comes_with_its_steps_and_goes_before_them(server, models, w
     assert order[0] == "chain" and sorted(order) == ["chain", "double", "triple"], log
 
 
+@pytest.mark.thorough
 def test_an_ensemble_stays_whole(server, models, workshop, client):
     """What it runs does not leave while it stays; what it ran leaves when it runs something else."""
     entries = [workshop.ensemble("whole", "twice", "thrice", smoke=gives(6)), workshop.times("twice", 2), workshop.times("thrice", 3)]
@@ -201,6 +204,7 @@ def test_an_ensemble_stays_whole(server, models, workshop, client):
     assert (answers, failures) == ([6, 8], []), count
 
 
+@pytest.mark.thorough
 def test_an_ensemble_is_tested_again_when_one_of_its_steps_is_another(server, models, workshop):
     entries = [workshop.ensemble("sum", "part1", "part2", smoke=gives(6)), workshop.times("part1", 2), workshop.times("part2", 3)]
     assert models(*entries).rc == 0
@@ -245,6 +249,7 @@ def test_a_run_that_ended_after_publishing_is_finished_by_the_next(server, model
     assert done.rc != 0 and server.infer("halfway") == 2, done.text
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_killed_while_it_loads_is_finished_by_the_next(server, models, workshop):
     assert models(workshop.times("slow", 2, smoke=gives(2))).rc == 0
     entry = workshop.times("slow", 3, initialize="time.sleep(4)", smoke=gives(3))
@@ -257,6 +262,7 @@ def test_a_run_that_is_killed_while_it_loads_is_finished_by_the_next(server, mod
     assert server.recorded()["slow"] == server.served_digest("slow") == server.manifest("slow")["digest"]
 
 
+@pytest.mark.thorough
 def test_a_server_that_restarts_in_the_middle_comes_back_with_what_it_should_serve(gpu1, server, models, workshop, wait_until):
     assert models(workshop.times("leaving", 2), workshop.times("staying", 3)).rc == 0
     slow = workshop.times("coming", 4, initialize="time.sleep(8)")
@@ -282,6 +288,7 @@ def test_a_model_that_takes_the_server_down_is_rolled_back(server, models, works
     assert server.start_list() == ["add_sub", "killer", "victim"]
 
 
+@pytest.mark.thorough
 def test_a_release_that_cannot_be_put_back_is_told(server, models, workshop):
     assert models(workshop.times("doomed", 2, smoke=gives(2))).rc == 0
     release = server.manifest("doomed")["digest"].partition(":")[2]
@@ -294,6 +301,7 @@ def test_a_release_that_cannot_be_put_back_is_told(server, models, workshop):
     assert "doomed" not in server.ready() + server.start_list()
 
 
+@pytest.mark.thorough
 def test_a_release_that_cannot_be_put_back_takes_no_other_model_along(server, models, workshop):
     names = ["fine", "stuck"]
     assert models(*(workshop.times(name, 2, smoke=gives(2)) for name in names)).rc == 0
@@ -311,6 +319,7 @@ def test_a_release_that_cannot_be_put_back_takes_no_other_model_along(server, mo
     assert server.start_list() == ["add_sub", *names]
 
 
+@pytest.mark.thorough
 def test_what_is_rolled_back_is_loaded_at_the_next_start(server, models, workshop):
     assert models(workshop.times("returns", 2, smoke=gives(2))).rc == 0
     assert models({**workshop.times("returns", 2), "state": "unloaded"}).rc == 0
@@ -320,6 +329,7 @@ def test_what_is_rolled_back_is_loaded_at_the_next_start(server, models, worksho
     assert server.start_list() == ["add_sub", "returns"]
 
 
+@pytest.mark.thorough
 def test_a_server_that_is_kept_down_gets_its_models_on_disk_alone(server, models, workshop):
     done = models(workshop.times("later", 2, smoke=gives(2)), triton_server_state="stopped")
     assert done.rc == 0, done.text

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 
 import labtest
+import pytest
 from modeltest import gives
 
 MODELS = "/fileServerMountPath/data/models"
@@ -56,6 +57,7 @@ def test_what_is_published_is_gated_by_its_digest(server, models, workshop):
     assert (done.rc, done.counts["changed"]) == (0, 0), done.text
 
 
+@pytest.mark.thorough
 def test_a_mode_that_is_not_the_servers_blames_no_model(server, models, workshop):
     done = models(workshop.times("published", 3, smoke=gives(3)), triton_models_control_mode="explicit")
     assert (done.rc != 0, done.counts["changed"]) == (True, 0), done.text
@@ -94,6 +96,7 @@ def test_a_failed_smoke_test_is_rolled_back_by_the_poll(server, models, workshop
     assert (server.infer("smoky"), server.served_digest("smoky")) == (2, good)
 
 
+@pytest.mark.thorough
 def test_a_change_that_does_not_load_is_rolled_back_by_the_poll(server, models, workshop):
     assert models(workshop.times("fragile", 2, smoke=gives(2))).rc == 0
     done = models(workshop.broken("fragile", smoke=gives(2)), triton_models_wait_timeout=4)
@@ -101,6 +104,7 @@ def test_a_change_that_does_not_load_is_rolled_back_by_the_poll(server, models, 
     assert (server.infer("fragile"), server.manifest("fragile")["digest"]) == (2, server.recorded()["fragile"])
 
 
+@pytest.mark.thorough
 def test_a_new_model_that_is_no_good_leaves_the_disk(server, models, workshop, wait_until):
     done = models(workshop.times("newcomer", 2, smoke=gives(3)))
     assert done.rc != 0 and "newcomer: taken from the disk and kept as a release" in done.text, done.text

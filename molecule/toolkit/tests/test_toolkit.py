@@ -134,6 +134,7 @@ def test_after_a_change_of_the_driver_the_specification_is_another(gpu2, play):
     assert "libcuda.so.580.173.02" in gpu2.sh("docker exec triton cat /proc/mounts") and devices(gpu2) == NODES["gpu2"]
 
 
+@pytest.mark.thorough
 def test_after_a_boot_the_server_has_its_gpus_again(gpu2, wait_until):
     """By CDI this Docker can't start it again, so it is the unit that does."""
     gpu2.reboot()
@@ -141,6 +142,7 @@ def test_after_a_boot_the_server_has_its_gpus_again(gpu2, wait_until):
     assert devices(gpu2) == NODES["gpu2"]
 
 
+@pytest.mark.thorough
 def test_a_version_with_a_hole_is_refused_and_can_be_insisted_on(gpu1, play):
     done = play(TOOLKIT, nvidia_container_toolkit_version="1.18.2")
     assert done.rc != 0 and done.counts["changed"] == 0, done.text
