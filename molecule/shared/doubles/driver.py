@@ -1,0 +1,149 @@
+# Copyright (c) 2026, The gpufleet.triton authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Doubles of NVIDIA's driver packages, named and versioned as the real ones, in a signed repository laid out as NVIDIA's is.
+
+The module in them is a few lines of C that DKMS, make and gcc really build, against the headers of a kernel that are a few lines too. It is
+never loaded: see lab_gpu.py for what stands in for the kernel.
+
+  driver.py FILE.tar       write the repository, debian13/x86_64 with key.asc in it
+"""
+
+from __future__ import annotations
+
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from debs import Deb, write_repository
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+# The current kernel of Debian 13, on which drivers before 580.126.09 do not build.
+KERNEL = "6.12.107+deb13-amd64"
+BROKEN = "550.163.01"
+VERSIONS = (BROKEN, "580.105.08", "580.159.03", "580.178.04", "595.71.05")
+
+DKMS = """\
+PACKAGE_NAME="nvidia"
+PACKAGE_VERSION="{version}"
+BUILT_MODULE_NAME[0]="nvidia"
+DEST_MODULE_LOCATION[0]="/updates/dkms"
+MAKE[0]="make SYSSRC=$kernel_source_dir"
+CLEAN="make clean"
+AUTOINSTALL="yes"
+"""
+MAKEFILE = """\
+nvidia.ko: nvidia.c
+\tgcc -c -ffreestanding -I$(SYSSRC)/include -o $@ $<
+clean:
+\trm -f nvidia.ko
+"""
+SOURCE = """\
+#include <linux/pci.h>
+static const char version[] __attribute__((section(".modinfo"), used)) = "version={version}";
+static const char license[] __attribute__((section(".modinfo"), used)) = "license={licence}";
+int nvidia_resize(struct pci_dev *dev) {{ return pci_resize_resource({arguments}); }}
+"""
+PCI_H = "struct pci_dev;\nint pci_resize_resource(struct pci_dev *dev, int bar, int size, int exclude_bars);\n"
+SMI = """\
+#!/usr/bin/python3
+# A double of nvidia-smi: what it tells follows from the double of the kernel, and from its own version.
+import json, re, sys
+sys.path.insert(0, "/usr/share/nvidia-double")
+import nvidia_smi
+LIBRARY = "{version}"
+try:
+    loaded = re.search(r"\\d{{3,}}\\.\\d+\\.\\d+", open("/proc/driver/nvidia/version").read()).group()
+except OSError:
+    loaded = None
+fault = "no_driver" if loaded is None else "mismatch" if loaded != LIBRARY else None
+gpus = json.load(open("/srv/lab/gpus.json"))
+rc, text = nvidia_smi.answer({{"gpus": [{{}}] * len(gpus), "driver": loaded, "fault": fault, "library": LIBRARY}}, sys.argv[1:])
+print(text)
+sys.exit(rc)
+"""
+PERSISTENCED = """\
+[Unit]
+Description=Double of the NVIDIA Persistence Daemon
+
+[Service]
+ExecStartPre=/usr/local/sbin/lab-gpu note start nvidia-persistenced
+ExecStart=/bin/sleep infinity
+ExecStopPost=/usr/local/sbin/lab-gpu note stop nvidia-persistenced
+
+[Install]
+WantedBy=multi-user.target
+"""
+# As dh_dkms writes them.
+DKMS_POSTINST = "#!/bin/sh\nset -e\n[ \"$1\" != configure ] || /usr/lib/dkms/common.postinst nvidia {version} /usr/share/nvidia '' \"$2\"\n"
+DKMS_PRERM = "#!/bin/sh\nset -e\n[ ! -d /var/lib/dkms/nvidia/{version} ] || dkms remove -m nvidia -v {version} --all || true\n"
+SYSTEMD_POST = "#!/bin/sh\nsystemctl daemon-reload\n"
+PERSISTENCED_PRERM = "#!/bin/sh\n[ \"$1\" != remove ] || systemctl disable --now nvidia-persistenced.service || true\n"
+
+
+def kernel_packages(version: str) -> list[Deb]:
+    rows = []
+    for name, other, licence in (
+        ("nvidia-kernel-open-dkms", "nvidia-kernel-dkms", "Dual MIT/GPL"),
+        ("nvidia-kernel-dkms", "nvidia-kernel-open-dkms", "NVIDIA"),
+    ):
+        arguments = "dev, 0, 0" if version == BROKEN else "dev, 0, 0, 0"
+        texts = {
+            "dkms.conf": DKMS.format(version=version),
+            "Makefile": MAKEFILE,
+            "nvidia.c": SOURCE.format(version=version, licence=licence, arguments=arguments),
+        }
+        rows.append(
+            Deb(
+                name,
+                f"{version}-1",
+                ["dkms"],
+                {f"/usr/src/nvidia-{version}/{file}": (0o644, text.encode()) for file, text in texts.items()},
+                {"postinst": DKMS_POSTINST.format(version=version), "prerm": DKMS_PRERM.format(version=version)},
+                fields={"Conflicts": other, "Replaces": other},
+            )
+        )
+    return rows
+
+
+def driver_packages(version: str) -> list[Deb]:
+    full = f"{version}-1"
+    double = (CHECKOUT / "tests/integration/targets/gpu_info/files/nvidia_smi.py").read_bytes()
+    unit = {"/usr/lib/systemd/system/nvidia-persistenced.service": (0o644, PERSISTENCED.encode())}
+    return [
+        *kernel_packages(version),
+        Deb("libcuda1", full, files={f"/usr/lib/x86_64-linux-gnu/libcuda.so.{version}": (0o644, b"")}),
+        Deb(
+            "nvidia-driver-cuda",
+            full,
+            [f"libcuda1 (= {full})"],
+            {
+                "/usr/bin/nvidia-smi": (0o755, SMI.format(version=version).encode()),
+                "/usr/share/nvidia-double/nvidia_smi.py": (0o644, double),
+            },
+        ),
+        Deb("nvidia-persistenced", full, files=unit, scripts={"postinst": SYSTEMD_POST, "prerm": PERSISTENCED_PRERM}),
+    ]
+
+
+def repository() -> list[Deb]:
+    build = f"/usr/lib/modules/{KERNEL}/build"
+    headers = {f"{build}/include/linux/pci.h": (0o644, PCI_H.encode()), f"{build}/.config": (0o644, b"CONFIG_MODULES=y\n")}
+    # The trap: with this one comes a kernel that does not run.
+    trap = Deb("linux-headers-amd64", "6.12.199-1", ["linux-image-6.12.199+deb13-amd64"])
+    image = Deb("linux-image-6.12.199+deb13-amd64", "6.12.199-1")
+    toolkit = Deb("nvidia-container-toolkit", "1.20.0-1")
+    packages = [Deb(f"linux-headers-{KERNEL}", "6.12.107-1", files=headers), trap, image, toolkit]
+    return packages + [package for version in VERSIONS for package in driver_packages(version)]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="gpufleet-doubles-") as work:
+        write_repository(Path(work) / "debian13/x86_64", repository(), signer="Doubles of NVIDIA's packages")
+        with tarfile.open(sys.argv[1], "w") as tar:
+            tar.add(Path(work) / "debian13", arcname="debian13")
+
+
+if __name__ == "__main__":
+    main()
