@@ -261,7 +261,8 @@ def gpu_containers(inspected: t.Iterable[Row]) -> list[str]:
         requests = host.get("DeviceRequests") or []
         devices = [device.get("PathOnHost") or "" for device in host.get("Devices") or []]
         asked = any(
-            request.get("Driver") in ("nvidia", "cdi") or ["gpu"] in (request.get("Capabilities") or [])
+            request.get("Driver") == "nvidia"
+            or (request.get("Driver") != "cdi" and ["gpu"] in (request.get("Capabilities") or []))
             or any(str(name).startswith("nvidia.com/") for name in request.get("DeviceIDs") or [])
             for request in requests
         )

@@ -6,7 +6,7 @@
 The module in them is a few lines of C that DKMS, make and gcc really build, against the headers of a kernel that are a few lines too. It is
 never loaded: see lab_gpu.py for what stands in for the kernel.
 
-  driver.py FILE.tar       write the repository, debian13/x86_64 with key.asc in it
+  driver.py FILE.tar       write what a host gets: /srv/repository/debian13/x86_64, and the doubles of its hardware
 """
 
 from __future__ import annotations
@@ -138,11 +138,72 @@ def repository() -> list[Deb]:
     return packages + [package for version in VERSIONS for package in driver_packages(version)]
 
 
+LAB_GPU_UNIT = """\
+[Unit]
+Description=Double of GPUs and of the kernel's module loader
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/lab-gpu boot
+
+[Install]
+WantedBy=sysinit.target
+"""
+TRITON_UNIT = """\
+[Unit]
+Description=Double of Triton
+
+[Service]
+ExecStartPre=/usr/local/sbin/lab-gpu note start triton
+ExecStart=/usr/bin/python3 /srv/lab/triton.py
+ExecStopPost=/usr/local/sbin/lab-gpu note stop triton
+
+[Install]
+WantedBy=multi-user.target
+"""
+# One container that holds a GPU, where /srv/lab/container has what Docker tells of it.
+DOCKER = """\
+#!/bin/sh
+case $1 in
+    ps) [ ! -e /srv/lab/container ] || echo 4f66ad9a0b2e ;;
+    inspect) cat /srv/lab/container ;;
+    *) /usr/local/sbin/lab-gpu note docker "$@" ;;
+esac
+"""
+
+
+def lay_out(root: Path) -> None:
+    """Everything that a host gets, below a folder."""
+    write_repository(root / "srv/repository/debian13/x86_64", repository(), signer="Doubles of NVIDIA's packages")
+    here = Path(__file__).parent
+    for name, mode, text in (
+        ("usr/local/sbin/lab-gpu", 0o755, (here / "lab_gpu.py").read_text(encoding="utf-8")),
+        ("usr/local/bin/docker", 0o755, DOCKER),
+        ("srv/lab/triton.py", 0o644, (here / "triton.py").read_text(encoding="utf-8")),
+        ("srv/lab/kernel", 0o644, f"{KERNEL}\n"),
+        ("etc/systemd/system/lab-gpu.service", 0o644, LAB_GPU_UNIT),
+        ("etc/systemd/system/triton.service", 0o644, TRITON_UNIT),
+    ):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(mode)
+    for name in ("modprobe", "rmmod", "lsmod", "update-initramfs"):
+        (root / "usr/local/sbin" / name).symlink_to("lab-gpu")
+    # The role looks for it by its path; the double comes first in the PATH.
+    (root / "usr/sbin").mkdir()
+    (root / "usr/sbin/update-initramfs").symlink_to("/usr/local/sbin/lab-gpu")
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gpufleet-doubles-") as work:
-        write_repository(Path(work) / "debian13/x86_64", repository(), signer="Doubles of NVIDIA's packages")
+        lay_out(Path(work))
         with tarfile.open(sys.argv[1], "w") as tar:
-            tar.add(Path(work) / "debian13", arcname="debian13")
+            for path in sorted(Path(work).rglob("*")):
+                # No folder, which would give the host's own another mode.
+                if not path.is_dir():
+                    tar.add(path, arcname=str(path.relative_to(work)))
 
 
 if __name__ == "__main__":
