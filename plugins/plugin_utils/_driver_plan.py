@@ -102,7 +102,8 @@ def floor_problem(version: str | None, floors: Row, where: str) -> str:
     if numbers(version) < numbers(str(floor)):
         return (
             f"{where} is {version}, which has known security holes: wanted {floor} or later of branch {branch}. Set nvidia_driver_version"
-            f" to {floor} or later, or leave it empty for the newest of nvidia_driver_branch; or accept it with nvidia_driver_floor: ignore."
+            f" to {floor} or later, or leave it empty for the newest of nvidia_driver_branch; or accept it with nvidia_driver_floor:"
+            " ignore."
         )
     return ""
 
@@ -226,8 +227,9 @@ def plan(facts: Row, options: Row, floors: Row) -> dict[str, t.Any]:
     if reasons and facts["secure_boot"] and options["secure_boot"] == "fail":
         problems.append(
             "Secure Boot is on, and the kernel would refuse a module that this host builds. Enrol the key that DKMS signs with (mokutil"
-            " --import /var/lib/dkms/mok.pub, confirm at the console at the next boot) and set nvidia_driver_secure_boot to ignore; or install"
-            " modules that the distribution signs (Ubuntu: linux-modules-nvidia-*) and set nvidia_driver_source to none; or turn it off."
+            " --import /var/lib/dkms/mok.pub, confirm at the console at the next boot) and set nvidia_driver_secure_boot to ignore; or"
+            " install modules that the distribution signs (Ubuntu: linux-modules-nvidia-*) and set nvidia_driver_source to none; or turn it"
+            " off."
         )
     if not reasons and source != "nvidia" and options["floor"] == "fail":
         problem = floor_problem(driver["on_disk"] or driver["loaded"], floors, "The driver of this host")

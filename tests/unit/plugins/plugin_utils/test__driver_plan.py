@@ -196,7 +196,9 @@ def test_what_is_pending(facts: dict[str, Any], changed: list[str], expected: st
     assert _driver_plan.pending(facts, changed) == expected
 
 
-def container(name: str, started: str = "2026-01-01", running: bool = True, env: list[str] | None = None, **host_config: Any) -> dict[str, Any]:
+def container(
+    name: str, started: str = "2026-01-01", running: bool = True, env: list[str] | None = None, **host_config: Any
+) -> dict[str, Any]:
     state = {"Running": running, "StartedAt": started}
     return {"Name": f"/{name}", "State": state, "Config": {"Env": env or []}, "HostConfig": host_config}
 
