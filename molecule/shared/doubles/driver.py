@@ -21,8 +21,8 @@ from debs import Deb, write_repository
 CHECKOUT = Path(__file__).resolve().parents[3]
 # As new as the current kernel of Debian 13, on which drivers before 580.126.09 do not build. Debian has no such package.
 KERNEL = "6.12.107+lab-amd64"
-BROKEN = "550.163.01"
-VERSIONS = (BROKEN, "580.105.08", "580.159.03", "580.178.04", "595.71.05")
+BROKEN = "580.105.08"
+VERSIONS = (BROKEN, "580.159.03", "580.178.04", "595.71.05")
 
 DKMS = """\
 PACKAGE_NAME="nvidia"
@@ -78,10 +78,16 @@ WantedBy=multi-user.target
 # As dh_dkms writes them.
 DKMS_POSTINST = "#!/bin/sh\nset -e\n[ \"$1\" != configure ] || /usr/lib/dkms/common.postinst nvidia {version} /usr/share/nvidia '' \"$2\"\n"
 DKMS_PRERM = "#!/bin/sh\nset -e\n[ ! -d /var/lib/dkms/nvidia/{version} ] || dkms remove -m nvidia -v {version} --all || true\n"
-# As those of Debian's headers: what is there to be built for this kernel is built, and fails with it.
+# As those of Debian's headers: what is there to be built for this kernel is built, and fails with it. Before that, as much of the kernel as
+# DKMS and depmod want to see, which is a module of its own.
 HEADERS_POSTINST = f"""\
 #!/bin/sh
 set -e
+modules=/usr/lib/modules/{KERNEL}
+mkdir -p $modules/kernel
+gcc -c -x c /dev/null -o $modules/kernel/lab.ko
+touch $modules/modules.order $modules/modules.builtin
+depmod {KERNEL}
 hooks=/etc/kernel/header_postinst.d
 [ "$1" != configure ] || [ ! -d $hooks ] || run-parts --report --exit-on-error --arg={KERNEL} $hooks
 """
@@ -141,8 +147,8 @@ def repository() -> list[Deb]:
     trap = Deb("linux-headers-amd64", "6.12.199-1", ["linux-image-6.12.199+deb13-amd64"])
     image = Deb("linux-image-6.12.199+deb13-amd64", "6.12.199-1")
     toolkit = Deb("nvidia-container-toolkit", "1.20.0-1")
-    packages = [Deb(f"linux-headers-{KERNEL}", "6.12.107-1", files=headers, scripts={"postinst": HEADERS_POSTINST}), trap, image, toolkit]
-    return packages + [package for version in VERSIONS for package in driver_packages(version)]
+    own = Deb(f"linux-headers-{KERNEL}", "6.12.107-1", ["gcc"], files=headers, scripts={"postinst": HEADERS_POSTINST})
+    return [own, trap, image, toolkit] + [package for version in VERSIONS for package in driver_packages(version)]
 
 
 LAB_GPU_UNIT = """\
@@ -189,8 +195,6 @@ def lay_out(root: Path) -> None:
         ("usr/local/bin/docker", 0o755, DOCKER),
         ("srv/lab/triton.py", 0o644, (here / "triton.py").read_text(encoding="utf-8")),
         ("srv/lab/kernel", 0o644, f"{KERNEL}\n"),
-        # As much of the kernel as DKMS and depmod want to see.
-        *((f"usr/lib/modules/{KERNEL}/modules.{name}", 0o644, "") for name in ("dep", "order", "builtin")),
         ("etc/systemd/system/lab-gpu.service", 0o644, LAB_GPU_UNIT),
         ("etc/systemd/system/triton.service", 0o644, TRITON_UNIT),
     ):
