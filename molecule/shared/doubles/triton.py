@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
-        body = b"[]" if self.command == "POST" else b"{}"
+        metadata = b'{"name": "triton", "version": "2.51.0", "extensions": []}'
+        body = b"[]" if self.command == "POST" else metadata if self.path.rstrip("/") == "/v2" else b"{}"
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
