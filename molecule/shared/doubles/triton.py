@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
-        metadata = b'{"name": "triton", "version": "2.51.0", "extensions": []}'
-        body = b"[]" if self.command == "POST" else metadata if self.path.rstrip("/") == "/v2" else b"{}"
+        metadata = b'{"name": "triton", "version": "2.51.0", "extensions": ["model_repository"]}'
+        # To a question about its health it says nothing but that all is well.
+        body = b"[]" if self.command == "POST" else metadata if self.path.rstrip("/") == "/v2" else b""
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
