@@ -25,8 +25,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 KEY_FILE = "/etc/gpufleet/triton/server/admin.key"
 HEADER = "x-gpufleet-admin-key"
 
-# Fixtures around the life of models.
-pytest_plugins = ["modeltest"]
+# Fixtures around the life of models, and around what a host is found to be.
+pytest_plugins = ["modeltest", "verifytest"]
 
 
 class LabHost:
@@ -140,6 +140,17 @@ class Played:
         self.counts = {key: sum(value for other, value in counts if other == key) for key, _value in counts}
 
 
+def environment() -> dict[str, str]:
+    """What ansible-playbook runs in: as Molecule has it, and without colours."""
+    return {
+        **os.environ,
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_INJECT_FACT_VARS": "false",
+        "ANSIBLE_FORCE_COLOR": "false",
+        "ANSIBLE_NOCOLOR": "true",
+    }
+
+
 @pytest.fixture(scope="session")
 def play(wait_until: Callable[..., None]) -> Callable[..., Played]:
     """Run a playbook of the collection, or roles by name, on the scenario's hosts; kill it once a condition is true, if one is given."""
@@ -171,13 +182,7 @@ def play(wait_until: Callable[..., None]) -> Callable[..., Played]:
             argv += ["-e", json.dumps({"play_roles": roles})]
         else:
             argv.append(playbook)
-        env = {
-            **os.environ,
-            "ANSIBLE_PIPELINING": "true",
-            "ANSIBLE_INJECT_FACT_VARS": "false",
-            "ANSIBLE_FORCE_COLOR": "false",
-            "ANSIBLE_NOCOLOR": "true",
-        }
+        env = environment()
         if kill_when is None:
             return Played(subprocess.run(argv, text=True, capture_output=True, env=env, timeout=600, check=False))
         pipe = subprocess.PIPE
@@ -188,5 +193,38 @@ def play(wait_until: Callable[..., None]) -> Callable[..., Played]:
                 os.killpg(process.pid, signal.SIGKILL)
             said, errors = process.communicate()
         return Played(subprocess.CompletedProcess(argv, process.returncode, said, errors))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def play_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Played]]:
+    """Run roles with the variables of each case, all in one playbook, in which gpu1 has a name for each; the results by the cases.
+
+    For cases that end before anything is changed: they run side by side on the one host. A playbook for each would take minutes.
+    """
+
+    def run(*roles: str, cases: dict[str, dict[str, Any]]) -> dict[str, Played]:
+        aliases = {f"case-{number}": case for number, case in enumerate(cases)}
+        reached = {"ansible_host": f"{os.environ['GPUFLEET_LAB']}-gpu1"}
+        hosts = {alias: {**reached, **cases[case]} for alias, case in aliases.items()}
+        inventory = tmp_path_factory.mktemp("cases") / "inventory.json"
+        inventory.write_text(json.dumps({"all": {"children": {"gpu_hosts": {"hosts": hosts}}}}))
+        sources = (os.environ["MOLECULE_INVENTORY_FILE"], str(CHECKOUT / "molecule/shared/inventory"), str(inventory))
+        argv = ["ansible-playbook", *(word for source in sources for word in ("-i", source)), "-l", "case-*", "--forks", "4"]
+        argv += ["-e", json.dumps({"play_roles": roles}), str(CHECKOUT / "molecule/shared/roles.yml")]
+        done = subprocess.run(argv, text=True, capture_output=True, env=environment(), timeout=1200, check=False)
+        parts = {alias: [] for alias in aliases}
+        # What a task says of a host begins with a line that names it, and goes on to the next such line or the next task.
+        host = None
+        for line in done.stdout.splitlines():
+            named = re.match(r"(?:ok|changed|skipping|included|fatal|failed|FAILED): \[([^] ]+)|(case-\d+) +: ok=", line)
+            host = named[1] or named[2] if named else None if re.match(r"TASK |PLAY ", line) else host
+            if host in parts:
+                parts[host].append(line)
+        assert all(parts.values()), done.stdout + done.stderr
+        told = {alias: "\n".join(lines) for alias, lines in parts.items()}
+        failed = {alias: int(not re.search(r"unreachable=0 +failed=0", text)) for alias, text in told.items()}
+        return {case: Played(subprocess.CompletedProcess(argv, failed[alias], told[alias], "")) for alias, case in aliases.items()}
 
     return run

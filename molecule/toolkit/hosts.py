@@ -19,8 +19,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 DOUBLES = CHECKOUT / "molecule/shared/doubles"
 NVIDIA_SMI = CHECKOUT / "tests/integration/targets/gpu_info/files/nvidia_smi.py"
 
+# With them apt can update nothing, which is what whoever has them knows. Docker is there already, as it is on such a host.
 OLD_FILES = """
 set -e
+apt-get --quiet --quiet update
+DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet --yes --no-install-recommends install \\
+    docker.io docker-cli docker-compose python3-docker python3-requests >/dev/null
 cd /etc/apt/sources.list.d
 echo 'deb [signed-by=/usr/share/keyrings/other.gpg] file:///srv/toolkit/deb/$(ARCH) /' >nvidia-container-toolkit.list
 echo 'deb file:///srv/nowhere /' >nvidia-docker.list

@@ -39,10 +39,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils._docker_options import daemon_problems
 
 
 def docker_daemon_problems(options: t.Any) -> list[str]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils._docker_options import daemon_problems
+
     if not isinstance(options, t.Mapping):
         raise AnsibleFilterError(f"docker_daemon_problems wants a dictionary of settings, but got {type(options).__name__}")
     return daemon_problems(options)

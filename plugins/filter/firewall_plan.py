@@ -55,10 +55,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils import _guard
 
 
 def firewall_plan(ports: t.Any, allowed: t.Any, server: t.Any) -> dict[str, t.Any]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils import _guard
+
     if not isinstance(ports, t.Mapping):
         raise AnsibleFilterError(f"firewall_plan wants a dictionary of lists by port, but got {type(ports).__name__}")
     try:

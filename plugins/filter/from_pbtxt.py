@@ -57,10 +57,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils._pbtxt import DEFAULT_NAME, PbtxtError, parse, to_dict
 
 
-def from_pbtxt(text: t.Any, name: str = DEFAULT_NAME) -> dict[str, t.Any]:
+def from_pbtxt(text: t.Any, name: str = "config.pbtxt") -> dict[str, t.Any]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils._pbtxt import PbtxtError, parse, to_dict
+
     if not isinstance(text, (str, bytes)):
         raise AnsibleFilterError(f"from_pbtxt wants the text of a configuration, but got {type(text).__name__}")
     try:

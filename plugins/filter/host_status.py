@@ -54,10 +54,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils import _status
 
 
 def host_status(facts: t.Any) -> dict[str, t.Any]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils import _status
+
     if not isinstance(facts, t.Mapping) or not facts.get("host"):
         raise AnsibleFilterError(f"host_status wants a dictionary with 'host' and what was found on it, but got {type(facts).__name__}")
     return _untrusted(_status.host_status(facts))

@@ -63,10 +63,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils._pbtxt import DEFAULT_NAME, PbtxtError, merge
 
 
-def merge_pbtxt(text: t.Any, override: t.Any, name: str = DEFAULT_NAME) -> str:
+def merge_pbtxt(text: t.Any, override: t.Any, name: str = "config.pbtxt") -> str:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils._pbtxt import PbtxtError, merge
+
     if not isinstance(text, (str, bytes)):
         raise AnsibleFilterError(f"merge_pbtxt wants the text of a configuration, but got {type(text).__name__}")
     if not isinstance(override, t.Mapping):

@@ -96,11 +96,20 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils._model_check import check
-from ansible_collections.gpufleet.triton.plugins.plugin_utils._pbtxt import PbtxtError, parse
 
 
 def model_config_problems(config: t.Any, folder: str, files: t.Any, **context: t.Any) -> list[dict[str, str]]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils._model_check import check
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils._pbtxt import PbtxtError, parse
+
+    def read(config: t.Any, name: str) -> t.Any:
+        if isinstance(config, (str, bytes)):
+            return parse(config, name)
+        if not isinstance(config, t.Mapping):
+            raise AnsibleFilterError(f"model_config_problems wants a configuration as text or data, but got {type(config).__name__}")
+        return config
+
     if isinstance(files, str) or not isinstance(files, t.Sequence):
         raise AnsibleFilterError(f"model_config_problems wants a list of files, but got {type(files).__name__}")
     models = context.get("models")
@@ -108,18 +117,10 @@ def model_config_problems(config: t.Any, folder: str, files: t.Any, **context: t
         raise AnsibleFilterError(f"model_config_problems wants a dictionary of models, but got {type(models).__name__}")
     try:
         if models is not None:
-            context["models"] = {str(name): _read(model, f"{name}/config.pbtxt") for name, model in models.items()}
-        return check(_read(config, f"{folder}/config.pbtxt"), [str(file) for file in files], str(folder), context)
+            context["models"] = {str(name): read(model, f"{name}/config.pbtxt") for name, model in models.items()}
+        return check(read(config, f"{folder}/config.pbtxt"), [str(file) for file in files], str(folder), context)
     except (PbtxtError, ValueError) as error:
         raise AnsibleFilterError(f"model_config_problems: {error}") from error
-
-
-def _read(config: t.Any, name: str) -> t.Any:
-    if isinstance(config, (str, bytes)):
-        return parse(config, name)
-    if not isinstance(config, t.Mapping):
-        raise AnsibleFilterError(f"model_config_problems wants a configuration as text or data, but got {type(config).__name__}")
-    return config
 
 
 class FilterModule:

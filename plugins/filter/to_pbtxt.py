@@ -58,10 +58,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils._pbtxt import PbtxtError, dump, from_dict
 
 
 def to_pbtxt(config: t.Any) -> str:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils._pbtxt import PbtxtError, dump, from_dict
+
     if not isinstance(config, t.Mapping):
         raise AnsibleFilterError(f"to_pbtxt wants a dictionary, but got {type(config).__name__}")
     try:

@@ -47,10 +47,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.module_utils._flags import argument_problems
 
 
 def triton_argument_problems(arguments: t.Any, release: str = "") -> list[str]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.module_utils._flags import argument_problems
+
     if isinstance(arguments, str) or not isinstance(arguments, t.Sequence):
         raise AnsibleFilterError(f"triton_argument_problems wants a list of arguments, but got {type(arguments).__name__}")
     return argument_problems(list(arguments), release)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.gpufleet.triton.plugins.module_utils import _gpu_problems
 from ansible_collections.gpufleet.triton.plugins.module_utils._gpu_problems import ERROR, Finding, counted, listed
-from ansible_collections.gpufleet.triton.plugins.module_utils._problem import Problem, sentence
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import Problem, ProblemError, sentence
 from ansible_collections.gpufleet.triton.plugins.module_utils._proc import CommandResult
 
 STEPS = ("driver", "toolkit", "container", "triton", "inference")
@@ -167,13 +167,7 @@ class Host(t.Protocol):
     def triton(self, with_gpu: bool) -> TritonState: ...
 
     def infer(self) -> Row | None:
-        """The result of one inference, or nothing where no model can be asked. Raises Problem as ProblemError."""
-
-
-class ProblemError(Exception):
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(sentence(problem.what, problem.why, problem.remedy))
-        self.problem = problem
+        """The result of one inference, or nothing where no model can be asked. Raises ProblemError."""
 
 
 # --- Driver and toolkit ------------------------------------------------------------------------------------------------
@@ -435,7 +429,7 @@ class Verification:
         try:
             judged = act()
         except ProblemError as error:
-            judged = Judgement("", error.problem)
+            judged = Judgement("", Problem(error.what, error.why, error.remedy))
         status = FAILED if judged.problem else SKIPPED if judged.skipped else PASSED
         return Step(name, status, judged.found, judged.problem, self.clock() - start)
 

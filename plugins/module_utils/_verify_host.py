@@ -22,7 +22,7 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._container import 
 from ansible_collections.gpufleet.triton.plugins.module_utils._health import HealthCheck, problems_of
 from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpError
 from ansible_collections.gpufleet.triton.plugins.module_utils._infer import Inference
-from ansible_collections.gpufleet.triton.plugins.module_utils._problem import Problem
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import Problem, ProblemError
 from ansible_collections.gpufleet.triton.plugins.module_utils._proc import CommandResult
 from ansible_collections.gpufleet.triton.plugins.module_utils._waiter import Waiter
 
@@ -53,7 +53,7 @@ def inference_params(given: t.Mapping[str, t.Any]) -> Row:
     if unknown or "model" not in given:
         why = f"no option of triton_infer: {', '.join(unknown)}" if unknown else "it names no model"
         remedy = "give model, inputs and expect as gpufleet.triton.triton_infer has them"
-        raise _verify.ProblemError(Problem("Cannot use inference", why, remedy))
+        raise ProblemError("Cannot use inference", why, remedy)
     params = {**INFER_DEFAULTS, **given}
     params["inputs"] = [{**_TENSOR, "file": None, "format": "auto", **entry} for entry in params["inputs"] or []]
     params["expect"] = [{**_TENSOR, "tolerance": None, **entry} for entry in params["expect"] or []]
@@ -112,7 +112,7 @@ class RealHost:
         if not image:
             why = f"neither an image was named, nor is there a container {self.container!r} whose image could be taken"
             remedy = "run the role gpufleet.triton.triton_server"
-            raise _verify.ProblemError(Problem("Cannot start a container to look for the GPU", why, remedy))
+            raise ProblemError("Cannot start a container to look for the GPU", why, remedy)
         name = f"gpufleet-verify-{os.getpid()}"
         lean = ["--rm", "--name", name, "--pull", "never", "--network", "none", "--cap-drop", "ALL", "--no-healthcheck"]
         try:
@@ -164,15 +164,12 @@ class RealHost:
             return ""
 
     def infer(self) -> Row | None:
-        try:
-            with contextlib.ExitStack() as stack:
-                client = self.connect()
-                stack.enter_context(client.transport)
-                if self.inference:
-                    return {**Inference(inference_params(self.inference)).run(client), "checked": bool(self.inference.get("expect"))}
-                return self._any(client)
-        except HttpError as error:
-            raise _verify.ProblemError(Problem(error.what, error.why, error.remedy)) from error
+        with contextlib.ExitStack() as stack:
+            client = self.connect()
+            stack.enter_context(client.transport)
+            if self.inference:
+                return {**Inference(inference_params(self.inference)).run(client), "checked": bool(self.inference.get("expect"))}
+            return self._any(client)
 
     def _any(self, client: TritonClient) -> Row | None:
         """Ask some model that serves, with zeros. One that refuses them tells nothing of the host, one whose GPU fails does."""

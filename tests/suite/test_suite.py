@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every integration target and every Molecule scenario on disk as one test each: none can be forgotten, all are counted.
 
-Each test runs what an operator would run by hand. Half of their time they wait (for a model that loads, for a server
-that starts), so some run side by side: one target, and two scenarios. What a run prints is shown when it has ended, and
-stays in .build/suite.
+Each test runs what an operator would run by hand. They often wait (for a model that loads, for a server that starts), so two
+run side by side; more would wait for the processor. What a run prints is shown when it has ended, and stays in .build/suite.
 """
 
 from __future__ import annotations
@@ -46,18 +45,24 @@ def make(target: str, variable: str, name: str) -> int:
 def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[int]]]:
     """Test -> exit status of its run. All that was selected is begun here, in the order of the tests."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    # ansible-test works on one copy of the checkout, so its targets go one by one. Each scenario has hosts of its own.
-    kinds = {
-        "test_integration": (ThreadPoolExecutor(1), "integration", "TARGET"),
-        "test_molecule": (ThreadPoolExecutor(2), "molecule", "SCENARIO"),
-    }
-    begun = {}
-    for item in request.session.items:
-        if item.path == Path(__file__):
-            pool, target, variable = kinds[item.originalname]
-            begun[item.name] = pool.submit(make, target, variable, item.callspec.params["name"])
-    yield begun
-    for pool, _target, _variable in kinds.values():
+    selected = [item for item in request.session.items if item.path == Path(__file__)]
+    begun: dict[str, Future[int]] = {item.name: Future() for item in selected}
+
+    def go_through(items: list[pytest.Function]) -> None:
+        for item in items:
+            target, variable = ("integration", "TARGET") if item.originalname == "test_integration" else ("molecule", "SCENARIO")
+            try:
+                begun[item.name].set_result(make(target, variable, item.callspec.params["name"]))
+            except OSError as exc:
+                begun[item.name].set_exception(exc)
+
+    with ThreadPoolExecutor(2) as pool:
+        # ansible-test works on one copy of the checkout, so its targets go one after the other.
+        pool.submit(go_through, [item for item in selected if item.originalname == "test_integration"])
+        for item in selected:
+            if item.originalname == "test_molecule":
+                pool.submit(go_through, [item])
+        yield begun
         pool.shutdown(cancel_futures=True)
 
 

@@ -200,14 +200,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_bad_settings_end_in_preflight(play, docker, case):
-    options, words = REFUSED[case]
+def test_bad_settings_end_in_preflight(play_cases, docker):
     before = docker.text, docker.pid
-    done = play(ENGINE, docker_engine_daemon_options=options)
-    assert done.rc != 0 and done.counts["changed"] == 0, done.text
-    for word in words:
-        assert word in done.text
+    results = play_cases(ENGINE, cases={case: {"docker_engine_daemon_options": options} for case, (options, _words) in REFUSED.items()})
+    for case, (_options, words) in REFUSED.items():
+        done = results[case]
+        assert done.rc != 0 and done.counts["changed"] == 0, done.text
+        for word in words:
+            assert word in done.text, case
     assert (docker.text, docker.pid) == before
 
 

@@ -13,18 +13,18 @@ SERVER = "gpufleet.triton.triton_server"
 MODELS = {"add_sub": "READY", "digits": "READY"}
 
 
+def state(host) -> tuple:
+    container = host.triton_container()
+    files = host.sh("find /etc/gpufleet /etc/systemd/system/triton.service /fileServerMountPath -printf '%p %s %m %U:%G %T@\\n' | sort")
+    return container["Id"], container["State"]["StartedAt"], host.index(), files
+
+
 @pytest.fixture
 def untouched(gpu1):
     """The server that runs, its files and its models are the same after the test as before it."""
-
-    def state() -> tuple:
-        container = gpu1.triton_container()
-        files = gpu1.sh("find /etc/gpufleet /etc/systemd/system/triton.service /fileServerMountPath -printf '%p %s %m %U:%G %T@\\n' | sort")
-        return container["Id"], container["State"]["StartedAt"], gpu1.index(), files
-
-    before = state()
+    before = state(gpu1)
     yield
-    assert state() == before
+    assert state(gpu1) == before
 
 
 BAD_OPTIONS = {
@@ -54,10 +54,17 @@ BAD_OPTIONS = {
 }
 
 
+@pytest.fixture(scope="module")
+def bad_options(gpu1, play_cases):
+    before = state(gpu1)
+    results = play_cases(SERVER, cases={case: variables for case, (variables, _words) in BAD_OPTIONS.items()})
+    assert state(gpu1) == before
+    return results
+
+
 @pytest.mark.parametrize("case", BAD_OPTIONS)
-def test_bad_options_end_in_preflight(play, untouched, case):
-    variables, words = BAD_OPTIONS[case]
-    done = play(SERVER, **variables)
+def test_bad_options_end_in_preflight(bad_options, case):
+    done, words = bad_options[case], BAD_OPTIONS[case][1]
     assert done.rc != 0 and done.counts["changed"] == 0, done.text
     for word in words:
         assert word in done.text
@@ -111,31 +118,32 @@ def test_an_archive_without_the_image(play, untouched):
     assert "holds gpufleet-lab/triton:2.51.0, but triton_server_image is gpufleet-lab/triton:9.9" in done.text
 
 
-@pytest.mark.parametrize(
-    ("variables", "words"),
-    [
-        ({"model_repository_require_mount": True}, ["/fileServerMountPath", "mount"]),
-        ({"model_repository_min_free": "900T"}, ["asks for 900T", "left of", "lower model_repository_min_free"]),
-        ({"model_repository_root": "/etc/hostname"}, ["/etc/hostname", "file"]),
-    ],
-)
-def test_a_repository_that_cannot_be_used(play, untouched, variables, words):
-    done = play(REPOSITORY, **variables)
-    assert done.rc != 0 and done.counts["changed"] == 0, done.text
-    for word in words:
-        assert word in done.text
+BAD_REPOSITORIES = {
+    "no mount": ({"model_repository_require_mount": True}, ["/fileServerMountPath", "mount"]),
+    "no room": ({"model_repository_min_free": "900T"}, ["asks for 900T", "left of", "lower model_repository_min_free"]),
+    "a file": ({"model_repository_root": "/etc/hostname"}, ["/etc/hostname", "file"]),
+}
 
 
-@pytest.mark.parametrize("name", ["lost+found", ".git", "2.tmp", "add_sub/2.tmp"])
-def test_foreign_directories_in_the_repository(gpu1, play, name):
-    folder = f"/fileServerMountPath/data/models/{name}"
-    gpu1.sh(f"mkdir '{folder}'")
+def test_a_repository_that_cannot_be_used(play_cases, untouched):
+    results = play_cases(REPOSITORY, cases={case: variables for case, (variables, _words) in BAD_REPOSITORIES.items()})
+    for case, (_variables, words) in BAD_REPOSITORIES.items():
+        done = results[case]
+        assert done.rc != 0 and done.counts["changed"] == 0, done.text
+        for word in words:
+            assert word in done.text, case
+
+
+def test_foreign_directories_in_the_repository(gpu1, play):
+    folders = [f"/fileServerMountPath/data/models/{name}" for name in ("lost+found", ".git", "2.tmp", "add_sub/2.tmp")]
+    gpu1.sh(f"mkdir {' '.join(folders)}")
     try:
         done = play(REPOSITORY)
     finally:
-        gpu1.sh(f"rmdir '{folder}'")
+        gpu1.sh(f"rmdir {' '.join(folders)}")
     assert done.rc != 0 and done.counts["changed"] == 0, done.text
-    assert name.rpartition("/")[2] in done.text
+    for name in ("lost+found", ".git", "2.tmp", "add_sub"):
+        assert name in done.text
 
 
 def test_gpus_are_counted_on_the_pci_bus(gpu1, play, untouched):

@@ -334,11 +334,11 @@ def test_no_model_nothing_to_do(server, play):
     assert "add_sub" in server.ready()
 
 
-def test_the_options_reach_the_check_of_the_models(models, workshop):
+def test_the_options_reach_the_check_of_the_models(models, play_cases, workshop):
     """Each refuses a model that is right without it, and the image's own backends are known without any."""
     entry = workshop.times("checked", 2)
     plans = {"platform": "tensorrt_plan", "backend": "tensorrt", "cc_model_filenames": {"8.0": "model.py"}}
-    for options, changes, words in [
+    cases = [
         ({"triton_models_backends": ["onnxruntime"]}, {}, "The image does not have the backend 'python'"),
         ({}, {"config": {"backend": "onnxruntime"}}, "The image does not have the backend 'onnxruntime'. The image has python"),
         ({}, {"config": {"backend": "tensorflow"}}, "built without TensorFlow"),
@@ -352,9 +352,13 @@ def test_the_options_reach_the_check_of_the_models(models, workshop):
         ({"triton_models_require_signature": True}, {}, "Set signature_public_key or signature_certificates"),
         ({"triton_models_signature_public_key": "/no/key"}, {}, "Cannot find signature_public_key /no/key"),
         ({"triton_models_fetch_on": "controller"}, {"src": "rclone:nowhere:x"}, "the remote is not in rclone's own configuration"),
-    ]:
-        done = models({**entry, **changes}, **options)
-        assert done.rc != 0 and done.counts["changed"] == 0, (options, done.text)
+    ]
+    results = play_cases(
+        "gpufleet.triton.triton_models",
+        cases={words: {"triton_models": [ADD_SUB, {**entry, **changes}], **options} for options, changes, words in cases},
+    )
+    for words, done in results.items():
+        assert done.rc != 0 and done.counts["changed"] == 0, (words, done.text)
         assert words.lower() in done.text.lower(), (words, done.text)
     done = models({**entry, "config": {"backend": "onnxruntime"}}, check=True, triton_models_strict=False)
     assert done.rc == 0 and "does not have the backend 'onnxruntime'" in done.text, done.text
@@ -389,10 +393,15 @@ TYPOS = {
 }
 
 
+@pytest.fixture(scope="module")
+def typos(play_cases):
+    cases = {case: {"triton_models": entries, **options} for case, (entries, options, _words) in TYPOS.items()}
+    return play_cases("gpufleet.triton.triton_models", cases=cases)
+
+
 @pytest.mark.parametrize("case", TYPOS)
-def test_typos_end_in_preflight(play, case):
-    entries, options, words = TYPOS[case]
-    done = play("gpufleet.triton.triton_models", triton_models=entries, **options)
+def test_typos_end_in_preflight(typos, case):
+    done, words = typos[case], TYPOS[case][2]
     assert done.rc != 0 and done.counts["changed"] == 0, done.text
     for word in words:
         assert word in done.text, done.text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import labtest
 import pytest
-from conftest import IMAGE, MODELS
+from verifytest import IMAGE, MODELS
 
 PLAYBOOK = str(labtest.CHECKOUT / "playbooks/diagnose.yml")
 # Where this machine has it, groups of the first version can limit memory, which the hosts of the lab can't.

@@ -9,7 +9,7 @@ import json
 
 import labtest
 import pytest
-from conftest import HOME, UUID, smi
+from verifytest import HOME, UUID, smi
 
 PLAYBOOK = str(labtest.CHECKOUT / "playbooks/verify.yml")
 REPORT = "/run/gpufleet/verified.json"

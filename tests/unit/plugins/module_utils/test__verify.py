@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpufleet.triton.plugins.module_utils import _verify
-from ansible_collections.gpufleet.triton.plugins.module_utils._problem import Problem
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import Problem, ProblemError
 from ansible_collections.gpufleet.triton.plugins.module_utils._proc import CommandResult
 from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.gpu_host import GpuHost
 
@@ -233,7 +233,7 @@ def test_an_answer_that_is_wrong(served: Served) -> None:
 
 def test_a_server_that_cannot_be_asked_for_an_inference(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     def infer() -> None:
-        raise _verify.ProblemError(Problem("Model 'm' is not loaded", "", "load it"))
+        raise ProblemError("Model 'm' is not loaded", "", "load it")
 
     monkeypatch.setattr(served, "infer", infer)
     assert failed(served.verify()) == ("inference", Problem("Model 'm' is not loaded", "", "load it"))

@@ -9,9 +9,10 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.gpufleet.triton.plugins.module_utils import _gpu, _host, _verify, _verify_host
+from ansible_collections.gpufleet.triton.plugins.module_utils import _gpu, _host, _verify_host
 from ansible_collections.gpufleet.triton.plugins.module_utils._client import TritonClient
 from ansible_collections.gpufleet.triton.plugins.module_utils._http import HttpConnectError
+from ansible_collections.gpufleet.triton.plugins.module_utils._problem import ProblemError
 from ansible_collections.gpufleet.triton.plugins.module_utils._proc import CommandResult
 from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.gpu_host import GpuHost
 from ansible_collections.gpufleet.triton.tests.unit.plugins.module_utils.scripted import TRITON, Call, Script, error, index, ready
@@ -74,7 +75,7 @@ def test_a_new_container_is_lean_and_goes_away(host: t.Any) -> None:
 
 def test_no_image_is_a_problem_of_the_step(host: t.Any) -> None:
     real = host()
-    with pytest.raises(_verify.ProblemError, match="Neither an image was named"):
+    with pytest.raises(ProblemError, match="Neither an image was named"):
         real.fresh(real.facts())
 
 
@@ -109,7 +110,7 @@ def test_an_inference_of_the_inventory(host: t.Any) -> None:
 
 @pytest.mark.parametrize(("inference", "words"), [({"modle": "m"}, "modle"), ({"inputs": []}, "It names no model")])
 def test_an_inference_that_cannot_be(host: t.Any, inference: dict[str, t.Any], words: str) -> None:
-    with pytest.raises(_verify.ProblemError, match=words):
+    with pytest.raises(ProblemError, match=words):
         host(inference=inference).infer()
 
 
@@ -140,7 +141,7 @@ def test_a_model_that_refuses_zeros_proves_nothing(host: t.Any) -> None:
 
 
 def test_a_gpu_that_fails_an_inference_is_told(host: t.Any) -> None:
-    with pytest.raises(_verify.ProblemError, match="CUDA error"):
+    with pytest.raises(ProblemError, match="CUDA error"):
         host(*refusals("CUDA error: an illegal memory access was encountered")).infer()
 
 

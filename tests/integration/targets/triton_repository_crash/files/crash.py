@@ -152,7 +152,7 @@ class Crash:
         for content in self.contents:
             witness.module("triton_repository", self.repository.to_publish(content))
         witness.load(self.url, MODEL, self.contents[-1].digest)
-        with Client(self.url, MODEL, self.contents, seconds=900) as client:
+        with Client(self.url, MODEL, self.contents, seconds=3600) as client:
             self.rounds(client, "publish", self.repository.to_publish)
             check(self.debris_seen, "no kill came while it worked")
             self.rounds(client, "rollback", self.repository.to_roll_back)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The gpufleet.triton authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host in many states, judged by one run of the role's entry point; and the doubles of a GPU."""
+"""A host in many states, judged in one run; the doubles of a GPU: a plugin that labtest brings along."""
 
 from __future__ import annotations
 
