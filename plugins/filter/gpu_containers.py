@@ -36,10 +36,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
 
 
 def gpu_containers(inspected: t.Any) -> list[str]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
+
     if isinstance(inspected, (str, t.Mapping)) or not isinstance(inspected, t.Iterable):
         raise AnsibleFilterError(f"gpu_containers wants the list of docker inspect, but got {type(inspected).__name__}")
     return _driver_plan.gpu_containers(inspected)

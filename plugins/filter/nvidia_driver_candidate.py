@@ -44,10 +44,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
 
 
 def nvidia_driver_candidate(text: t.Any, options: t.Any, floors: t.Any) -> dict[str, str]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
+
     if not isinstance(text, str) or not isinstance(options, t.Mapping) or not isinstance(floors, t.Mapping):
         raise AnsibleFilterError("nvidia_driver_candidate wants the text of apt-cache madison, and two dictionaries")
     floors = {str(branch): str(floor) for branch, floor in floors.items()}

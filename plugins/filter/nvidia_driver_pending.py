@@ -39,10 +39,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
 
 
 def nvidia_driver_pending(facts: t.Any, changed: t.Sequence[str] = ()) -> str:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
+
     if not isinstance(facts, t.Mapping):
         raise AnsibleFilterError(f"nvidia_driver_pending wants the answer of gpu_info, but got {type(facts).__name__}")
     return _driver_plan.pending(facts, changed)

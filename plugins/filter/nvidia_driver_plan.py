@@ -49,10 +49,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
 
 
 def nvidia_driver_plan(facts: t.Any, options: t.Any, floors: t.Any) -> dict[str, t.Any]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
+
     for name, value in (("the answer of gpu_info", facts), ("options", options), ("floors", floors)):
         if not isinstance(value, t.Mapping):
             raise AnsibleFilterError(f"nvidia_driver_plan wants a dictionary as {name}, but got {type(value).__name__}")

@@ -46,10 +46,12 @@ _value:
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
 
 
 def nvidia_packages(text: t.Any) -> list[dict[str, t.Any]]:
+    # Ansible reads the filters of a whole collection anew in each worker: what they need is imported when they are used.
+    from ansible_collections.gpufleet.triton.plugins.plugin_utils import _driver_plan
+
     if not isinstance(text, str):
         raise AnsibleFilterError(f"nvidia_packages wants a text, but got {type(text).__name__}")
     return _driver_plan.parse_packages(text)
