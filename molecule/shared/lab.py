@@ -47,7 +47,7 @@ HOST_PACKAGES = (
     "systemd systemd-sysv dbus python3 python3-apt ca-certificates iproute2 iptables procps kmod curl openssh-server sudo"
 )
 # Downloaded, not installed: the roles (and one test) install them, and a lab that is made ten times asks the mirror once.
-HOST_CACHED_PACKAGES = "docker.io docker-cli docker-compose docker-registry python3-requests python3-docker nftables"
+HOST_CACHED_PACKAGES = "docker.io docker-cli docker-compose docker-registry python3-requests python3-docker nftables dkms gcc make"
 # Programs that the tests run for real on the controller, and the Debian package of each.
 TEST_PROGRAMS = {"rclone": "rclone", "zstd": "zstd", "openssl": "openssl", "ssh": "openssh-client", "nft": "nftables", "ip": "iproute2"}
 # Debian 12 for Triton: its Python backend reads the outputs of a model as NumPy 1 lays them out, and with the NumPy 2 of
