@@ -32,6 +32,8 @@ lint: venv collections ## ansible-lint (production), ruff, yamllint, changelog
 	yamllint --strict .
 	antsibull-changelog lint
 	@if [ -e tools/role_readme.py ]; then (set -x; python tools/role_readme.py --check); fi
+	@# ansible-lint looks for roles in a copy of the collection that it makes once, and never again.
+	@rm -rf $(ANSIBLE_HOME)/collections
 	ansible-lint
 
 sanity: venv ## ansible-test sanity, without ignore files; ARGS="--test pylint" runs one
