@@ -48,8 +48,12 @@ build-test: venv collections ## Build the collection, install the archive elsewh
 integration: venv programs images ## ansible-test integration against a real tritonserver; TARGET=triton_model runs one
 	tools/ansible-test.sh integration --color no $(TARGET) $(ARGS)
 
+# A scenario with a file OPT_IN, which says why, is run by its name alone.
+opt_in = $(patsubst molecule/%/OPT_IN,%,$(wildcard molecule/*/OPT_IN))
+scenarios = $(filter-out $(opt_in),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+
 molecule: venv collections programs images models ## Molecule scenarios; SCENARIO=default runs one, COMMAND=converge stops there
-	@for scenario in $(or $(SCENARIO),$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))); do \
+	@for scenario in $(or $(SCENARIO),$(scenarios)); do \
 	    molecule $(or $(COMMAND),test) --scenario-name "$$scenario" $(ARGS); \
 	done
 

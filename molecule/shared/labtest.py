@@ -174,6 +174,7 @@ def play(wait_until: Callable[..., None]) -> Callable[..., Played]:
         check: bool = False,
         tags: str = "",
         kill_when: Callable[[], Any] | None = None,
+        timeout: float = 600,
         **variables: object,
     ) -> Played:
         argv = [
@@ -196,7 +197,7 @@ def play(wait_until: Callable[..., None]) -> Callable[..., Played]:
             argv.append(playbook)
         env = environment()
         if kill_when is None:
-            return Played(subprocess.run(argv, text=True, capture_output=True, env=env, timeout=600, check=False))
+            return Played(subprocess.run(argv, text=True, capture_output=True, env=env, timeout=timeout, check=False))
         pipe = subprocess.PIPE
         with subprocess.Popen(argv, text=True, stdout=pipe, stderr=pipe, env=env, start_new_session=True) as process:
             try:

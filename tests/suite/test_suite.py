@@ -25,7 +25,8 @@ LOGS = CHECKOUT / ".build" / "suite"
 
 # A target setup_... only prepares something: the others name it in their meta/main.yml.
 INTEGRATION = sorted(path.name for path in TARGETS.glob("*/") if not path.name.startswith("setup_"))
-MOLECULE = sorted(path.parent.name for path in SCENARIOS.glob("*/molecule.yml"))
+# A scenario with a file OPT_IN, which says why, is run by its name alone.
+MOLECULE = sorted(path.parent.name for path in SCENARIOS.glob("*/molecule.yml") if not (path.parent / "OPT_IN").exists())
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # The lines of a long output that say why a run failed: pytest's, and Ansible's.

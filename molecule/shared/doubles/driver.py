@@ -191,7 +191,7 @@ def lay_out(root: Path) -> None:
     write_repository(root / "srv/repository/debian13/x86_64", repository(), signer="Doubles of NVIDIA's packages")
     here = Path(__file__).parent
     for name, mode, text in (
-        ("usr/local/sbin/lab-gpu", 0o755, (here / "lab_gpu.py").read_text(encoding="utf-8")),
+        ("usr/local/sbin/lab-gpu", 0o755, "#!/usr/bin/python3\n" + (here / "lab_gpu.py").read_text(encoding="utf-8")),
         ("usr/local/bin/docker", 0o755, DOCKER),
         ("srv/lab/triton.py", 0o644, (here / "triton.py").read_text(encoding="utf-8")),
         ("srv/lab/kernel", 0o644, f"{KERNEL}\n"),
