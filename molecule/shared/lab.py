@@ -43,9 +43,7 @@ SUITE = "trixie"  # Debian 13: the first release with the Compose v2 plugin in i
 PYTRITON = "nvidia-pytriton==0.7.0"  # Apache-2.0; holds a real tritonserver 2.51.0 (24.10), CPU and python backend
 TRITON_VERSION = "2.51.0"
 
-HOST_PACKAGES = (
-    "systemd systemd-sysv dbus python3 python3-apt ca-certificates iproute2 iptables procps kmod curl openssh-server sudo"
-)
+HOST_PACKAGES = "systemd systemd-sysv dbus python3 python3-apt ca-certificates iproute2 iptables procps kmod curl openssh-server sudo"
 # Downloaded, not installed: the roles (and one test) install them, and a lab that is made ten times asks the mirror once.
 HOST_CACHED_PACKAGES = "docker.io docker-cli docker-compose docker-registry python3-requests python3-docker nftables dkms gcc make"
 # Programs that the tests run for real on the controller, and the Debian package of each.
@@ -348,7 +346,13 @@ def up(lab: str, hosts: list[str], volumes: list[str]) -> None:
 def wait_boot(container: str) -> None:
     # Until it is up, systemctl ends with an error; "degraded" is up with a failed unit, and is an error too.
     answer = "case $(systemctl is-system-running) in running|degraded) ;; *) exit 1 ;; esac"
-    wait_for(f"The boot of {container}", lambda: ask("docker", "exec", container, "sh", "-c", answer) is not None, 60)
+
+    def cause() -> str:
+        state = ask("docker", "inspect", "-f", "{{json .State}}", container)
+        jobs = ask("docker", "exec", container, "sh", "-c", "systemctl is-system-running; systemctl list-jobs; systemctl --failed")
+        return f"The container's state: {state}. Its systemd: {jobs}. Its log: {ask('docker', 'logs', '--tail', '20', container)}"
+
+    wait_for(f"The boot of {container}", lambda: ask("docker", "exec", container, "sh", "-c", answer) is not None, 180, cause)
 
 
 def down(lab: str) -> None:

@@ -226,17 +226,23 @@ def play_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[s
         sources = (os.environ["MOLECULE_INVENTORY_FILE"], str(CHECKOUT / "molecule/shared/inventory"), str(inventory))
         argv = ["ansible-playbook", *(word for source in sources for word in ("-i", source)), "-l", "case-*", "--forks", "4"]
         argv += ["-e", json.dumps({"play_roles": roles}), str(CHECKOUT / "molecule/shared/roles.yml")]
-        done = subprocess.run(argv, text=True, capture_output=True, env=environment(), timeout=1200, check=False)
+        # In one stream: Molecule's configuration sends what failed to the other, and an error's words come before its host's name.
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        done = subprocess.run(argv, text=True, **pipes, env=environment(), timeout=1200, check=False)
         parts = {alias: [] for alias in aliases}
         # What a task says of a host begins with a line that names it, and goes on to the next such line or the next task.
-        host = None
+        lines: list[str] = []
         for line in done.stdout.splitlines():
             named = re.match(r"(?:ok|changed|skipping|included|fatal|failed|FAILED): \[([^] ]+)|(case-\d+) +: ok=", line)
-            host = named[1] or named[2] if named else None if re.match(r"TASK |PLAY ", line) else host
-            if host in parts:
-                parts[host].append(line)
-        assert all(parts.values()), done.stdout + done.stderr
-        told = {alias: "\n".join(lines) for alias, lines in parts.items()}
+            if named:
+                of_host = parts.get(named[1] or named[2], [])
+                of_host += lines if lines and lines[0].startswith("[ERROR]") else []
+                lines = of_host
+            elif re.match(r"TASK |PLAY |\[ERROR\]", line):
+                lines = []
+            lines.append(line)
+        assert all(parts.values()), done.stdout
+        told = {alias: "\n".join(part) for alias, part in parts.items()}
         failed = {alias: int(not re.search(r"unreachable=0 +failed=0", text)) for alias, text in told.items()}
         return {case: Played(subprocess.CompletedProcess(argv, failed[alias], told[alias], "")) for alias, case in aliases.items()}
 

@@ -85,7 +85,7 @@ def gpu_host(gpu1, wait_until):
 
     Docker, CDI and the containers are real. The server in the container is the CPU build, which sees no GPU, and says so.
     """
-    code = DOUBLE.read_text().replace('Path(__file__).with_name("state.json")', 'Path(STATE)')
+    code = DOUBLE.read_text().replace('Path(__file__).with_name("state.json")', "Path(STATE)")
     place = 'import os\nSTATE = next(p for p in ("/usr/bin/state/state.json", "/opt/gpu-double/host/state.json") if os.path.exists(p))\n'
     code = code.replace("import json\n", f"import json\n{place}", 1)
     assert code.count("STATE") == 2

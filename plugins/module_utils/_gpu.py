@@ -258,9 +258,7 @@ def driver_facts(machine: Machine, found: dict[str, Package], smi: Row, gpus: t.
     if proc:
         flavour = "open" if "Open Kernel Module" in proc else "proprietary"
     dkms = dkms_rows(machine)
-    half = [
-        {"name": name, "version": package.version, "status": package.status} for name, package in sorted(found.items()) if package.half
-    ]
+    half = [{"name": name, "version": package.version, "status": package.status} for name, package in sorted(found.items()) if package.half]
     driver: Row = {
         "loaded": loaded,
         "on_disk": version,

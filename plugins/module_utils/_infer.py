@@ -460,9 +460,7 @@ def _fits(shape: t.Sequence[int], takes: t.Sequence[int]) -> bool:
     return len(shape) == len(takes) and all(want in (-1, got) for got, want in zip(shape, takes))
 
 
-def explain_refusal(
-    metadata: t.Mapping[str, t.Any], tensors: t.Iterable[Tensor], outputs: t.Iterable[str], reason: str
-) -> tuple[str, str]:
+def explain_refusal(metadata: t.Mapping[str, t.Any], tensors: t.Iterable[Tensor], outputs: t.Iterable[str], reason: str) -> tuple[str, str]:
     """Compare what was sent with what the model takes: why it was refused, and what to do."""
     takes, gives = declared(metadata, "inputs"), declared(metadata, "outputs")
     if not takes and not gives:

@@ -29,8 +29,8 @@ INTEGRATION = sorted(path.name for path in TARGETS.glob("*/") if not path.name.s
 MOLECULE = sorted(path.parent.name for path in SCENARIOS.glob("*/molecule.yml") if not (path.parent / "OPT_IN").exists())
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# The lines of a long output that say why a run failed: pytest's, and Ansible's.
-TELLING = re.compile(r"E  |FAILED |ERROR |fatal: |\[ERROR\]")
+# Where a long output says why a run failed: pytest's lines, and Ansible's, which go on in the lines that follow.
+TELLING = re.compile(r"[ │]*(E  |FAILED |ERROR |CRITICAL )|[ │]*(fatal: |failed: |\[ERROR\])")
 
 
 def make(target: str, variable: str, name: str) -> int:
@@ -80,8 +80,14 @@ def show(capfd: pytest.CaptureFixture[str], log: str) -> str:
     with capfd.disabled():
         print(text, flush=True)
     lines = text.splitlines()
-    telling = [line for line in lines if TELLING.match(line.lstrip())]
-    return "\n".join((*telling[-40:], "...", *lines[-40:]))
+    telling: list[str] = []
+    more = 0
+    for line in lines:
+        found = TELLING.match(line)
+        more = 12 if found and found[2] else more - 1
+        if found or more > 0:
+            telling.append(line)
+    return "\n".join((*telling[-80:], "...", *lines[-20:]))
 
 
 @pytest.mark.parametrize("name", INTEGRATION)

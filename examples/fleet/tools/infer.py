@@ -25,9 +25,9 @@ class InferenceError(Exception):
 
 def infer(connection: http.client.HTTPConnection, model: str, inputs: dict[str, list[list[float]]]) -> tuple[dict[str, list], float]:
     """Return the outputs by name, and the milliseconds that they took."""
-    body = json.dumps({"inputs": [
-        {"name": name, "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": rows} for name, rows in inputs.items()
-    ]})
+    body = json.dumps(
+        {"inputs": [{"name": name, "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": rows} for name, rows in inputs.items()]}
+    )
     begin = time.perf_counter()
     connection.request("POST", f"/v2/models/{model}/infer", body, {"Content-Type": "application/json"})
     response = connection.getresponse()

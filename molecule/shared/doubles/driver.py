@@ -76,7 +76,7 @@ ExecStopPost=/usr/local/sbin/lab-gpu note stop nvidia-persistenced
 WantedBy=multi-user.target
 """
 # As dh_dkms writes them.
-DKMS_POSTINST = "#!/bin/sh\nset -e\n[ \"$1\" != configure ] || /usr/lib/dkms/common.postinst nvidia {version} /usr/share/nvidia '' \"$2\"\n"
+DKMS_POSTINST = '#!/bin/sh\nset -e\n[ "$1" != configure ] || /usr/lib/dkms/common.postinst nvidia {version} /usr/share/nvidia \'\' "$2"\n'
 DKMS_PRERM = "#!/bin/sh\nset -e\n[ ! -d /var/lib/dkms/nvidia/{version} ] || dkms remove -m nvidia -v {version} --all || true\n"
 # As those of Debian's headers: what is there to be built for this kernel is built, and fails with it. Before that, as much of the kernel as
 # DKMS and depmod want to see, which is a module of its own.
@@ -92,7 +92,7 @@ hooks=/etc/kernel/header_postinst.d
 [ "$1" != configure ] || [ ! -d $hooks ] || run-parts --report --exit-on-error --arg={KERNEL} $hooks
 """
 SYSTEMD_POST = "#!/bin/sh\nsystemctl daemon-reload\n"
-PERSISTENCED_PRERM = "#!/bin/sh\n[ \"$1\" != remove ] || systemctl disable --now nvidia-persistenced.service || true\n"
+PERSISTENCED_PRERM = '#!/bin/sh\n[ "$1" != remove ] || systemctl disable --now nvidia-persistenced.service || true\n'
 
 
 def kernel_packages(version: str) -> list[Deb]:

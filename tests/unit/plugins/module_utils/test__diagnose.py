@@ -25,7 +25,7 @@ OOM_HOST = (
     "Out of memory: Killed process 4711 (tritonserver) total-vm:216204kB, anon-rss:204704kB, file-rss:5208kB, shmem-rss:0kB, UID:1000",
 )
 SHM = (
-    'E1126 08:40:01.336773 1 model_lifecycle.cc:642] "failed to load \'add_sub\' version 1: Internal: Unable to initialize shared memory '
+    "E1126 08:40:01.336773 1 model_lifecycle.cc:642] \"failed to load 'add_sub' version 1: Internal: Unable to initialize shared memory "
     "key 'triton_python_backend_shm_region_30ed7f0e' to requested size (1048576 bytes). If you are running Triton inside docker, use "
     "'--shm-size' flag to control the shared memory region size. Each Python backend model instance requires at least 1 MB of "
     'shared memory. Error: No space left on device"'
@@ -35,7 +35,7 @@ BROKEN = [
     "",
     "At:",
     '  /models/broken/1/model.py(8): initialize"',
-    'I1126 08:40:01.336780 1 model_lifecycle.cc:777] "failed to load \'broken\'"',
+    "I1126 08:40:01.336780 1 model_lifecycle.cc:777] \"failed to load 'broken'\"",
 ]
 NO_CUDA = (
     'W1126 07:52:47.336773 1 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory, pinned memory pool will not be '

@@ -590,7 +590,9 @@ def test_netrc_is_not(site: Site, dest: Path, monkeypatch: pytest.MonkeyPatch, t
 # What is refused, and what is shown
 
 
-@pytest.mark.parametrize("url", ["", "weights.onnx", "file:///etc/passwd", "ftp://h/x", "https://", "https:///x", "https://h:x/", "https://[::1/"])
+@pytest.mark.parametrize(
+    "url", ["", "weights.onnx", "file:///etc/passwd", "ftp://h/x", "https://", "https:///x", "https://h:x/", "https://[::1/"]
+)
 def test_what_is_no_web_address(url: str, dest: Path) -> None:
     with pytest.raises(FetchError, match=r"(?i)wanted a URL of the form https://HOST/PATH"):
         download(url, str(dest), SHA)

@@ -309,9 +309,7 @@ def test_an_inbox_out_of_reach_is_replaced_by_ansibles_own_folder(tmp_path: Path
     assert host.live["m"]["1/weights.bin"] == b"w" * 2_000_000
 
 
-def test_little_goes_to_ansibles_own_folder_without_a_question(
-    tmp_path: Path, host: MemoryHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_little_goes_to_ansibles_own_folder_without_a_question(tmp_path: Path, host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_publication, "AT_ONCE", 2_000_005)
     run(host, model(tmp_path, weights_bin=b"w" * 2_000_000))
     assert host.phases == ["plan", "publish"]
