@@ -231,16 +231,19 @@ def play_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[s
         done = subprocess.run(argv, text=True, **pipes, env=environment(), timeout=1200, check=False)
         parts = {alias: [] for alias in aliases}
         # What a task says of a host begins with a line that names it, and goes on to the next such line or the next task.
-        lines: list[str] = []
+        said: list[str] = []
+        errors: list[str] = []
         for line in done.stdout.splitlines():
             named = re.match(r"(?:ok|changed|skipping|included|fatal|failed|FAILED): \[([^] ]+)|(case-\d+) +: ok=", line)
             if named:
-                of_host = parts.get(named[1] or named[2], [])
-                of_host += lines if lines and lines[0].startswith("[ERROR]") else []
-                lines = of_host
-            elif re.match(r"TASK |PLAY |\[ERROR\]", line):
-                lines = []
-            lines.append(line)
+                said = parts.get(named[1] or named[2], [])
+                said.extend(errors)
+                errors = []
+            elif line.startswith("[ERROR]"):
+                said = errors = []
+            elif re.match(r"TASK |PLAY ", line):
+                said = []
+            said.append(line)
         assert all(parts.values()), done.stdout
         told = {alias: "\n".join(part) for alias, part in parts.items()}
         failed = {alias: int(not re.search(r"unreachable=0 +failed=0", text)) for alias, text in told.items()}
