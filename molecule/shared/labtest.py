@@ -242,7 +242,7 @@ def play_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[s
             elif line.startswith("[ERROR]"):
                 said = errors = []
             elif re.match(r"TASK |PLAY ", line):
-                said = []
+                said, errors = [], []
             said.append(line)
         assert all(parts.values()), done.stdout
         told = {alias: "\n".join(part) for alias, part in parts.items()}
