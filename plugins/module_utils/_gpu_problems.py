@@ -22,9 +22,11 @@ from ansible_collections.gpufleet.triton.plugins.module_utils._problem import Pr
 TOOLKIT_FLOOR = "1.19.1"
 # The first Docker Engine that has CDI on, and that starts containers with CDI devices again after its own restart.
 DOCKER_CDI = "28.2.0"
-# From this kernel on, drivers before that one do not build: pci_resize_resource() has one argument more.
+# From this kernel on, drivers before that one do not build: pci_resize_resource() has one argument more. Older series took the
+# change as well, at versions of their own (of Debian's 6.1, 6.1.176 is without it and 6.1.187 has it): there the error tells.
 RESIZE_KERNEL = "6.12.97"
 RESIZE_DRIVER = "580.126.09"
+RESIZE = "pci_resize_resource"
 # A fabric that is not needed has no state, or says that it is not supported.
 _FABRIC_BAD = ("In Progress", "Not Started")
 
@@ -108,10 +110,25 @@ def _broken(driver: Row, kernel: str) -> Finding:
     reasons += [f"DKMS has {row['module']}/{row['version']} {row['state']}, not installed, for {kernel}" for row in unbuilt[:1]]
     reasons += [row["error"] for row in unbuilt if row["error"]][:1]
     remedy = f"mend what make.log below /var/lib/dkms says, then run: dkms autoinstall -k {kernel} && dpkg --configure -a"
-    if any(below(row["version"], RESIZE_DRIVER) for row in unbuilt) and not below(kernel, RESIZE_KERNEL):
-        reasons.append(f"kernels from {RESIZE_KERNEL} on do not build drivers before {RESIZE_DRIVER} (pci_resize_resource)")
-        remedy = f"install a driver from {RESIZE_DRIVER} on, or boot a kernel before {RESIZE_KERNEL}"
+    known = _known_cause(unbuilt, kernel)
+    if known:
+        reasons.append(known[0])
+        remedy = known[1]
     return Finding("The NVIDIA driver is not installed completely", "; ".join(reasons), remedy)
+
+
+def _known_cause(unbuilt: t.Sequence[Row], kernel: str) -> tuple[str, str] | None:
+    """Why drivers of some version do not build for a kernel, and what helps, as far as that is known."""
+    if not any(below(row["version"], RESIZE_DRIVER) for row in unbuilt):
+        return None
+    newer = f"install a driver from {RESIZE_DRIVER} on"
+    if not below(kernel, RESIZE_KERNEL):
+        why = f"kernels from {RESIZE_KERNEL} on do not build drivers before {RESIZE_DRIVER} ({RESIZE})"
+        return why, f"{newer}, or boot a kernel before {RESIZE_KERNEL}"
+    if any(RESIZE in (row["error"] or "") for row in unbuilt):
+        why = f"this kernel has taken over from {RESIZE_KERNEL} what drivers before {RESIZE_DRIVER} do not build with ({RESIZE})"
+        return why, f"{newer}, or boot an earlier kernel of its series"
+    return None
 
 
 # The start of what NVML says when it can't be used, why, and what helps.

@@ -170,7 +170,7 @@ def test_a_module_that_does_not_build_is_explained_and_taken_back(gpu1, play):
         "too few arguments to function 'pci_resize_resource'",
         "kernels from 6.12.97 on do not build drivers before 580.126.09",
         "What to do: install a driver from 580.126.09 on, or boot a kernel before 6.12.97",
-        "The packages are as they were before.",
+        "The packages of the driver are as they were before.",
         "The end of make.log:",
         "Error 1",
     ):

@@ -193,6 +193,17 @@ def test_a_build_that_failed(host: GpuHost) -> None:
     assert first["remedy"] == "install a driver from 580.126.09 on, or boot a kernel before 6.12.97"
 
 
+def test_a_build_that_failed_for_a_kernel_of_an_older_series(host: GpuHost) -> None:
+    """Debian's 6.1.187 took the change over: only the error tells."""
+    kernel = "6.1.0-53-amd64"
+    without_driver(host).kernel(kernel)
+    host.dkms = "nvidia-current-open/550.163.01: added\n"
+    host.write("var/lib/dkms/nvidia-current-open/550.163.01/build/make.log", MAKE_LOG)
+    first = host.collect(kernel=kernel)["problems"][0]
+    assert "this kernel has taken over from 6.12.97 what drivers before 580.126.09 do not build with" in first["why"]
+    assert first["remedy"] == "install a driver from 580.126.09 on, or boot an earlier kernel of its series"
+
+
 def test_another_build_that_failed(host: GpuHost) -> None:
     without_driver(host).dkms = f"nvidia/{DRIVER}, {KERNEL}, x86_64: built\n"
     facts = host.collect()
